@@ -1,0 +1,41 @@
+# make demo    simulate, reconstruct, evaluate and report into demo/ (makes .venv first)
+# make test    lint, types and tests
+# make bench   timings, kept as JSON under benchmarks/
+# make clean   remove what the above made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A failed or interrupted step leaves no stamp, so the next run takes it up again.
+PACKAGING := pyproject.toml constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test bench clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/cryoformer demo --out demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+bench: $(VENV)/.installed-test
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-demo: $(PACKAGING) $(VENV)/.created
+	$(INSTALL) -e '.[simulate,report]'
+	@touch $@
+
+$(VENV)/.installed-test: $(PACKAGING) $(VENV)/.created
+	$(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.installed-demo
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

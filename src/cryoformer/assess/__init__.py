@@ -1,0 +1,1 @@
+"""How good is a reconstruction: masks, Fourier shell correlation, resolution, heterogeneity, evaluation."""

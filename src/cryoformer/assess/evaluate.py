@@ -1,0 +1,208 @@
+"""Evaluate a finished run against ground truth: FSC over the molecule and over what moves; latents against the motion.
+
+The same scores are computed for the reconstruction, for what it has to beat (the run's consensus map and its linear
+subspace), and for two references that frame them: the noise-free mean of the true states, which is the best that a
+method blind to the motion could do, and the mask alone, which is what the shape of the mask contributes by itself.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoformer import __version__
+from cryoformer.assess import masks as mask_settings
+from cryoformer.assess.fsc import perfect_auc, resolution
+from cryoformer.assess.heterogeneity import NEIGHBOURS, latent_scores
+from cryoformer.assess.masks import molecule_mask, moving_mask, state_spread
+from cryoformer.assess.scores import VolumeScores, score_volumes
+from cryoformer.assess.sources import (
+    FinishedRun,
+    HomogeneousSource,
+    VolumeSource,
+    class_means,
+    nearest_latents,
+    run_sources,
+)
+from cryoformer.assess.truth import Truth, load_truth
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path
+
+EVALUATION_FILE = "evaluation.json"
+THRESHOLD = 0.5
+"""FSC threshold against ground truth, which has no noise of its own."""
+
+
+def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> dict[str, Any]:
+    """Evaluate the run and write ``evaluation.json`` into it.
+
+    Args:
+        run_path: a run directory.
+        truth_dir: the folder of the simulated stack (``truth.npz``, ``gt/``).
+        images: how many particles, evenly strided through the stack, the per-image scores are averaged over.
+
+    Returns:
+        What was written (docs/metrics.md explains every entry).
+
+    Raises:
+        InputError: run or truth are missing, or do not belong together.
+    """
+    from cryoformer.reconstruct.run_directory import open_run
+
+    run = open_run(Path(run_path))
+    result = evaluate_run(run, truth_dir, images)
+    with atomic_path(Path(run_path) / EVALUATION_FILE) as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return result
+
+
+def evaluate_run(
+    run: FinishedRun, truth_dir: Path | str, images: int = 100, extra_sources: Iterable[VolumeSource] = ()
+) -> dict[str, Any]:
+    """As :func:`evaluate`, for an open run, without writing; other methods can be scored beside it."""
+    truth = load_truth(truth_dir, run.box, run.pixel_size_angstrom, len(run.latents_mean))
+    return evaluate_sources([*run_sources(run), *extra_sources], truth, images)
+
+
+def evaluate_sources(sources: Iterable[VolumeSource], truth: Truth, images: int = 100) -> dict[str, Any]:
+    """Score any volume sources against the truth of a stack (JSON-able result, see docs/metrics.md)."""
+    indices = strided(len(truth.t), images)
+    masks = truth_masks(truth)
+    results = {source.name: _evaluate_source(source, truth, masks, indices) for source in sources}
+    mean = HomogeneousSource("noise_free_mean", state_spread(truth.states()).mean.astype(np.float32))
+    results[mean.name] = _evaluate_source(mean, truth, masks, indices)
+    results["mask_alone"] = _evaluate_source(
+        HomogeneousSource("mask_alone", np.ones_like(mean.volume)), truth, masks, indices
+    )
+    return {
+        "format": 1,
+        "version": __version__,
+        "settings": _settings(truth, masks, indices),
+        "sources": results,
+        "cryoformer_over_consensus": _ratios(results, "cryoformer", "consensus"),
+    }
+
+
+def strided(particles: int, images: int) -> np.ndarray:
+    """Indices of at most ``images`` particles, evenly strided through the stack, as CryoBench picks them."""
+    if images < 1:
+        raise InputError(f"cannot evaluate {images} images; expected 1 or more")
+    count = min(images, particles)
+    return np.arange(count, dtype=np.int64) * (particles // count)
+
+
+def truth_masks(truth: Truth) -> dict[str, np.ndarray]:
+    """Masks over the true states: "molecule", and "moving" unless all states are the same."""
+    masks: dict[str, np.ndarray] = {"molecule": molecule_mask(truth.states(), truth.pixel_size_angstrom)}
+    moving = moving_mask(truth.states(), truth.pixel_size_angstrom)
+    if moving is not None:
+        masks["moving"] = moving
+    return masks
+
+
+def _evaluate_source(
+    source: VolumeSource, truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray
+) -> dict[str, Any]:
+    """Per image, per state and latent scores of one source."""
+    states = truth.state_of_image
+    present = sorted(int(index) for index in np.unique(states))
+    true_states = (truth.state(index) for index in present)
+    if source.latents is None:
+        # One volume for all: comparing it once with each state says all there is to say about its images.
+        per_state = score_volumes(source.particle_volumes(np.array(present)), true_states, masks)
+        rows = np.searchsorted(present, states[indices])
+        per_image = {name: scores.at(rows) for name, scores in per_state.items()}
+        latents = None
+    else:
+        if len(source.latents) != len(states):
+            raise InputError(
+                f"{source.name} has latents of {len(source.latents)} particles, the truth {len(states)}; "
+                "give the truth of the same stack"
+            )
+        latents = asdict(latent_scores(source.latents, truth.t))
+        centres = nearest_latents(source.latents, class_means(source.latents, states, present))
+        per_state = score_volumes(source.latent_volumes(source.latents[centres]), true_states, masks)
+        per_image = score_volumes(source.particle_volumes(indices), _true_volumes(truth, states[indices]), masks)
+    return {
+        "per_image": {name: _image_summary(scores, truth) for name, scores in per_image.items()},
+        "per_state": {name: _state_summary(scores, truth, present) for name, scores in per_state.items()},
+        "latents": latents,
+    }
+
+
+def _true_volumes(truth: Truth, states: np.ndarray) -> Iterator[np.ndarray]:
+    return (truth.state(int(index)) for index in states)
+
+
+def _image_summary(scores: VolumeScores, truth: Truth) -> dict[str, Any]:
+    curve = scores.fsc.mean(axis=0)
+    return {
+        "auc_mean": float(scores.auc.mean()),
+        "auc_std": float(scores.auc.std()),
+        "auc_median": float(np.median(scores.auc)),
+        "auc": _rounded(scores.auc),
+        "fsc_mean_curve": _rounded(curve),
+        "resolution_angstrom": resolution(curve, truth.box, truth.pixel_size_angstrom, THRESHOLD),
+    }
+
+
+def _state_summary(scores: VolumeScores, truth: Truth, present: list[int]) -> dict[str, Any]:
+    resolutions = [resolution(curve, truth.box, truth.pixel_size_angstrom, THRESHOLD) for curve in scores.fsc]
+    return {
+        "states": present,
+        "auc_mean": float(scores.auc.mean()),
+        "auc": _rounded(scores.auc),
+        "fsc_mean_curve": _rounded(scores.fsc.mean(axis=0)),
+        "resolution_angstrom_mean": float(np.mean(resolutions)),
+        "resolution_angstrom": _rounded(np.array(resolutions)),
+    }
+
+
+def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, Any]:
+    moving = mask_settings.MOVING_FRACTION, mask_settings.MOVING_GROW_ANGSTROM
+    molecule = mask_settings.MOLECULE_FRACTION, mask_settings.MOLECULE_GROW_ANGSTROM
+    numbers = {"molecule": molecule, "moving": moving}
+    return {
+        "truth": truth.directory.name,
+        "box": truth.box,
+        "pixel_size_angstrom": truth.pixel_size_angstrom,
+        "nyquist_angstrom": 2.0 * truth.pixel_size_angstrom,
+        "particles": len(truth.t),
+        "images": len(indices),
+        "image_stride": int(indices[1] - indices[0]) if len(indices) > 1 else 1,
+        "states": len(truth),
+        "auc_of_a_perfect_map": perfect_auc(truth.box),
+        "fsc_threshold": THRESHOLD,
+        "neighbours": NEIGHBOURS,
+        "masks": {
+            name: {
+                "fraction": numbers[name][0],
+                "grow_angstrom": numbers[name][1],
+                "edge_angstrom": mask_settings.EDGE_ANGSTROM,
+                "voxels": float(mask.sum()),
+                "fraction_of_box": float(mask.mean()),
+            }
+            for name, mask in masks.items()
+        },
+    }
+
+
+def _ratios(results: dict[str, Any], ours: str, base: str) -> dict[str, dict[str, float]]:
+    """Mean AUC of one source over that of another, where both were scored and the other is not zero."""
+    if ours not in results or base not in results:
+        return {}
+    return {
+        kind: {
+            mask: results[ours][kind][mask]["auc_mean"] / results[base][kind][mask]["auc_mean"]
+            for mask in results[ours][kind]
+            if results[base][kind][mask]["auc_mean"] > 0
+        }
+        for kind in ("per_image", "per_state")
+    }
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 6) for value in values]

@@ -1,0 +1,145 @@
+"""Ground truth of a simulated stack: the true states' volumes and which of them every image shows.
+
+A truth folder holds ``truth.npz`` (``t`` [n], the motion coordinate of every image; ``state_t`` [m], that of every
+state; optionally ``state`` [n], the state of every image) and ``gt/state_00.mrc`` ..., one volume per state on the grid
+of the images. Without ``state``, an image shows the state whose coordinate is nearest to its own.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Float, Float32, Float64, Int64
+
+from cryoformer.errors import InputError
+from cryoformer.files import read_mrc_volume
+
+KEPT_BYTES = 2**29
+"""Volumes are kept in memory up to this size in all."""
+
+
+@dataclass
+class Truth:
+    """True states at the box of a run. Volumes are read when asked for; a few are kept."""
+
+    directory: Path
+    state_files: list[Path]
+    state_t: Float64[np.ndarray, " m"]
+    t: Float64[np.ndarray, " n"]
+    state_of_image: Int64[np.ndarray, " n"]
+    box: int
+    pixel_size_angstrom: float
+    _kept: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of states."""
+        return len(self.state_files)
+
+    def state(self, index: int) -> Float32[np.ndarray, "d d d"]:
+        """True volume [z, y, x] of one state, Fourier-cropped to the run's box. Not to be changed in place.
+
+        Raises:
+            InputError: the file is no cube of the run's extent.
+        """
+        if index not in self._kept:
+            volume = self._read_state(index)
+            if (len(self._kept) + 1) * volume.nbytes > KEPT_BYTES:
+                self._kept.clear()
+            self._kept[index] = volume
+        return self._kept[index]
+
+    def states(self) -> Iterator[Float32[np.ndarray, "d d d"]]:
+        """All true volumes in order."""
+        return (self.state(index) for index in range(len(self)))
+
+    def _read_state(self, index: int) -> Float32[np.ndarray, "d d d"]:
+        path = self.state_files[index]
+        volume, pixel_size = read_mrc_volume(path)
+        size = volume.shape[0]
+        if volume.shape != (size, size, size):
+            raise InputError(f"{path}: expected a cube, found {volume.shape}")
+        if not np.isfinite(volume).all():
+            raise InputError(f"{path}: holds values that are not numbers")
+        if size < self.box:
+            raise InputError(f"{path}: its box of {size} is smaller than the run's {self.box}; simulate at that box")
+        expected = self.box * self.pixel_size_angstrom
+        if pixel_size > 0 and abs(size * pixel_size - expected) > 0.01 * expected:
+            raise InputError(
+                f"{path}: {size} pixels of {pixel_size:.4g} A span {size * pixel_size:.1f} A, but the run's {self.box} "
+                f"pixels of {self.pixel_size_angstrom:.4g} A span {expected:.1f} A; give the truth of the same stack"
+            )
+        return crop_volume(volume, self.box)
+
+
+def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, particles: int) -> Truth:
+    """Open a truth folder for a run of the given box, pixel size and number of particles.
+
+    Raises:
+        InputError: a file or entry is missing, or the numbers of particles or of states do not agree.
+    """
+    directory = Path(directory)
+    path = directory / "truth.npz"
+    entries = _read_entries(path)
+    t = np.asarray(entries["t"], dtype=np.float64)
+    state_t = np.asarray(entries["state_t"], dtype=np.float64)
+    if t.ndim != 1 or state_t.ndim != 1:
+        raise InputError(
+            f"{path}: expected t and state_t with one number each, found shapes {t.shape}, {state_t.shape}"
+        )
+    for name, values in (("t", t), ("state_t", state_t)):
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}: row {int(np.argmax(~np.isfinite(values)))} of {name} is not a number")
+    if len(t) != particles:
+        raise InputError(f"{path}: holds {len(t)} particles, the run {particles}; give the truth of the same stack")
+    files = sorted((directory / "gt").glob("state_*.mrc"), key=_state_number)
+    if not files or len(files) != len(state_t):
+        raise InputError(
+            f"{directory / 'gt'}: found {len(files)} state_*.mrc, expected {len(state_t)} as in {path.name}"
+        )
+    if "state" in entries:
+        state = np.asarray(entries["state"], dtype=np.int64)
+        if state.shape != t.shape or state.min() < 0 or state.max() >= len(files):
+            raise InputError(f"{path}: expected `state` to give every particle a number from 0 to {len(files) - 1}")
+    else:
+        state = np.abs(t[:, None] - state_t).argmin(axis=1).astype(np.int64)
+    return Truth(directory, files, state_t, t, state, box, pixel_size_angstrom)
+
+
+def crop_volume(volume: Float[np.ndarray, "d d d"], box: int) -> Float32[np.ndarray, "e e e"]:
+    """Fourier-crop a volume [z, y, x] to a smaller, even box; its sum stays the same, its pixels grow.
+
+    The new Nyquist planes are set to zero, as for images (:func:`cryoformer.imaging.fourier.crop_fourier`).
+    """
+    size = volume.shape[0]
+    if box == size:
+        return volume.astype(np.float32)
+    if box > size or box % 2:
+        raise InputError(f"cannot crop a volume of box {size} to {box}: expected an even, smaller number")
+    shifted = scipy.fft.fftn(scipy.fft.ifftshift(volume.astype(np.float64)))
+    keep = np.concatenate([np.arange(box // 2), np.arange(size - box // 2, size)])
+    cropped = shifted[np.ix_(keep, keep, keep)]
+    cropped[box // 2, :, :] = cropped[:, box // 2, :] = cropped[:, :, box // 2] = 0
+    return np.asarray(scipy.fft.fftshift(scipy.fft.ifftn(cropped).real), dtype=np.float32)
+
+
+def _read_entries(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a truth folder holds truth.npz and gt/state_00.mrc ...")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            entries = {name: archive[name] for name in ("t", "state_t", "state") if name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as a numpy archive ({error}); write it anew") from error
+    for name in ("t", "state_t"):
+        if name not in entries:
+            raise InputError(f"{path}: has no entry `{name}`; expected t [images] and state_t [states]")
+    return entries
+
+
+def _state_number(path: Path) -> tuple[int, str]:
+    digits = re.search(r"(\d+)$", path.stem)
+    return (int(digits.group(1)) if digits else -1, path.name)

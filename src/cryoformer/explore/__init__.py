@@ -1,0 +1,1 @@
+"""Looking at a finished run: latent landscape, motion, figures, report."""

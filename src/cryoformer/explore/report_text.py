@@ -1,0 +1,149 @@
+"""What a report says in words and numbers: the summary, the warnings, the tables."""
+
+from typing import Any
+
+import numpy as np
+
+from cryoformer.assess.sources import FinishedRun
+from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
+
+LOWEST_CONDITIONING = 0.02
+"""Below this ratio (spread of the decoded density over latents / the density's own spread) the decoder as good as
+ignores the latents. A domain of 7 % of the mass that swings by its own size gives 0.12."""
+LOWEST_GAIN = 1.02
+LOWEST_R2 = 0.2
+
+
+def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
+    """One or two sentences with the numbers that matter most."""
+    particles, dimensions = run.latents_mean.shape
+    text = (
+        f"{particles:,} particle images ({run.box} × {run.box} pixels of {run.pixel_size_angstrom:.3g} Å) were given "
+        f"coordinates in a latent space of {dimensions} dimensions"
+    )
+    seconds = [entry["elapsed_s"] for entry in run.metrics if isinstance(entry.get("elapsed_s"), int | float)]
+    text += f" in {duration(float(max(seconds)))}." if seconds else "."
+    if evaluation is None:
+        return text
+    perfect, ours = evaluation["settings"]["auc_of_a_perfect_map"], evaluation["sources"]["cryoformer"]
+    for mask, scores in ours["per_image"].items():
+        base = evaluation["sources"]["consensus"]["per_image"][mask]["auc_mean"]
+        text += (
+            f" Over the {MASK_TITLES.get(mask, mask)}, the volumes of single images score an FSC area of "
+            f"{scores['auc_mean']:.3f} against the truth (a perfect map {perfect:.3f}, the consensus map {base:.3f})."
+        )
+    return text + f" The latents predict the true motion with R² = {ours['latents']['knn_r2']:.2f}."
+
+
+def warnings(run: FinishedRun, evaluation: dict[str, Any] | None, evaluation_is_older: bool) -> list[str]:
+    """What a reader must know before believing the pictures."""
+    found = [*_training_warnings(run), *_latent_warnings(run)]
+    if evaluation_is_older:
+        found.append("evaluation.json is older than latents.npz: run `cryoformer evaluate` again before quoting it.")
+    if evaluation is None:
+        found.append(
+            "There is no comparison with a known truth here, and no independently refined half-sets: nothing on this "
+            "page proves that a motion is real. A first principal component exists even for pure noise. Check the end "
+            "states against the particles that they come from."
+        )
+        return found
+    return found + _evaluation_warnings(evaluation)
+
+
+def _training_warnings(run: FinishedRun) -> list[str]:
+    found = []
+    if any(isinstance(entry.get("loss"), float) and not np.isfinite(entry["loss"]) for entry in run.metrics):
+        found.append("The loss was not a number at some step: the run has failed, do not use its volumes.")
+    conditioning = [e["conditioning"] for e in run.metrics if isinstance(e.get("conditioning"), int | float)]
+    if not conditioning:
+        found.append("The run logged no conditioning: whether the decoder uses the latents was not watched.")
+    elif conditioning[-1] < LOWEST_CONDITIONING:
+        found.append(
+            f"The decoder hardly uses the latents: decoded densities differ by {conditioning[-1]:.3f} of their own "
+            f"spread (expected {LOWEST_CONDITIONING} or more). The volumes are one average map whatever the latents "
+            "say. Train longer at low resolution before the full one."
+        )
+    return found
+
+
+def _latent_warnings(run: FinishedRun) -> list[str]:
+    spread = float(np.var(run.latents_mean, axis=0).sum())
+    doubt = float(np.trace(np.median(run.latents_covariance, axis=0)))
+    if doubt <= spread:
+        return []
+    return [
+        "The latents of single particles are less certain than they differ from one another (variance "
+        f"{doubt:.3g} against {spread:.3g}): the landscape shows noise as much as conformations."
+    ]
+
+
+def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
+    found = []
+    sources = evaluation["sources"]
+    mask = list(evaluation["settings"]["masks"])[-1]
+    scores = {name: source["per_image"][mask]["auc_mean"] for name, source in sources.items()}
+    where = f"over the {MASK_TITLES.get(mask, mask)}"
+    if scores["cryoformer"] < LOWEST_GAIN * scores["consensus"]:
+        found.append(
+            f"The reconstruction is not clearly closer to the truth than the consensus map {where} "
+            f"({scores['cryoformer']:.3f} against {scores['consensus']:.3f}): the motion was not resolved."
+        )
+    for rival in ("subspace", "noise_free_mean"):
+        if scores.get(rival, 0.0) > scores["cryoformer"]:
+            found.append(
+                f"The {SOURCE_STYLES[rival][0]} is closer to the truth {where} ({scores[rival]:.3f}) than the "
+                f"reconstruction ({scores['cryoformer']:.3f})."
+            )
+    r2 = sources["cryoformer"]["latents"]["knn_r2"]
+    if r2 < LOWEST_R2:
+        found.append(f"The latents hardly predict the true motion (R² = {r2:.2f}).")
+    return found
+
+
+def evaluation_table(evaluation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one source per row, scores per mask, then the latents."""
+    masks = list(evaluation["settings"]["masks"])
+    header = ["source"]
+    for mask in masks:
+        title = MASK_TITLES.get(mask, mask)
+        header += [f"{title}: AUC per image", f"{title}: AUC per state", f"{title}: resolution per state (Å)"]
+    header += ["latents: R² (25 neighbours)", "latents: Spearman (component 1)"]
+    rows = []
+    for name, source in evaluation["sources"].items():
+        row = [SOURCE_STYLES[name][0] if name in SOURCE_STYLES else name]
+        for mask in masks:
+            image, state = source["per_image"][mask], source["per_state"][mask]
+            row += [f"{image['auc_mean']:.3f} ± {image['auc_std']:.3f}", f"{state['auc_mean']:.3f}"]
+            row.append(f"{state['resolution_angstrom_mean']:.2f}")
+        latents = source["latents"]
+        row += ["–", "–"] if latents is None else [f"{latents[k]:.2f}" for k in ("knn_r2", "spearman_first_component")]
+        rows.append(row)
+    return header, rows
+
+
+def settings_rows(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The configuration, one dotted name per row."""
+    rows: list[tuple[str, str]] = []
+    for key, value in config.items():
+        if isinstance(value, dict):
+            rows += settings_rows(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", str(value)))
+    return rows
+
+
+def repeat_command(run: FinishedRun) -> str:
+    """The command line kept in the configuration (a string or a list of words), or one made from what is there."""
+    command = run.config.get("command")
+    if isinstance(command, list | tuple):
+        return " ".join(str(word) for word in command)
+    if command:
+        return str(command)
+    return f"cryoformer train {run.config.get('particles', 'PARTICLES')} --out {run.path.name} --recipe config.yaml"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a reader would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,81 @@
+"""Files on disk: writing whole or not at all, and MRC volumes with an honest header."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+from jaxtyping import Float, Float32
+
+from cryoformer.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name once the block has ended without an error.
+
+    So a reader, or a run that is resumed, never meets a half-written file. The temporary name keeps the suffix,
+    because some writers (``numpy.savez``) add theirs otherwise. Missing folders are made.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {target.parent}: {error.strerror}; give another output") from error
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"cannot write {target}: no permission to write to the folder {target.parent}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_mrc_volume(path: Path | str) -> tuple[Float32[np.ndarray, "z y x"], float]:
+    """A density map ``[z, y, x]`` as float32 and its pixel size in Angstrom (0 where the header has none).
+
+    Maps whose header stores the axes in another order are turned to z, y, x.
+
+    Raises:
+        InputError: the file is missing, is no MRC file, is cut short or holds no volume.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an MRC volume")
+    try:
+        # Permissive, and quiet about it: common tools leave the map identifier or the machine stamp empty.
+        with warnings.catch_warnings(action="ignore"), mrcfile.open(path, permissive=True) as mrc:
+            if mrc.data is None:
+                raise ValueError("its size does not fit its header: it may be cut short")
+            order = [int(mrc.header[name]) for name in ("maps", "mapr", "mapc")]
+            pixel_size = float(mrc.voxel_size.x)
+            volume = np.array(mrc.data, dtype=np.float32)
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as an MRC volume ({reason}); write the file anew") from error
+    if volume.ndim != 3:
+        raise InputError(f"{path}: expected a volume, found {volume.ndim} dimensions of shape {volume.shape}")
+    if sorted(order) == [1, 2, 3] and order != [3, 2, 1]:
+        volume = np.ascontiguousarray(np.transpose(volume, [order.index(axis) for axis in (3, 2, 1)]))
+    return volume, pixel_size
+
+
+def write_mrc_volume(path: Path | str, volume: Float[np.ndarray, "z y x"], pixel_size_angstrom: float) -> None:
+    """Write a density map ``[z, y, x]`` in float32, whole or not at all.
+
+    The header carries the pixel size, the density statistics and an origin of ``-(size // 2)`` pixels on each axis, so
+    that viewers put the centre of the box (index ``size // 2``) at 0 A and all maps of a run lie on one another.
+    """
+    centre = [-(size // 2) * pixel_size_angstrom for size in volume.shape]
+    with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as mrc:
+        mrc.set_data(np.ascontiguousarray(volume, dtype=np.float32))
+        mrc.set_volume()
+        mrc.voxel_size = pixel_size_angstrom
+        mrc.header.origin.z, mrc.header.origin.y, mrc.header.origin.x = centre

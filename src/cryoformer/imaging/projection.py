@@ -1,0 +1,121 @@
+r"""Projection by splatting: density at points -> half-plane images before the CTF (paper eq. 1 and 4).
+
+A point x with density sigma(x) lands at (R x + t)_xy. It is spread bilinearly over a grid that is
+``OVERSAMPLING`` times finer than the image; the Fourier transform of that grid, cropped to the image's band and
+divided by the transform of the bilinear kernel, sinc^2, is the projection's half-plane:
+
+    F(k) = (s / a)^3 / sinc^2(k h) * FFT[ sum_p sigma_p triangle((u - (R x_p + t)) / h) ](k)
+
+with s the spacing of the points, a the size of the pixel that densities refer to and h = a' / OVERSAMPLING (rounded to an even grid) the pitch of
+the fine grid. The cost grows with the points that hold density, not with the cube of the box. Gradients reach
+densities, rotations and shifts. The slow twin, rotate the grid and sum, is in :mod:`cryoformer.imaging.reference`.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from cryoformer.imaging.fourier import crop_fourier
+
+# A grid of voxels has a periodic spectrum; what the bilinear kernel lets through of it folds back about the fine
+# grid's Nyquist frequency. At 2.0 that costs up to 0.2 % of correlation for views near 45 degrees, at 2.5 nothing that
+# shows (0.9995 against RELION's projections, as with 4 and 6).
+OVERSAMPLING = 2.5
+
+
+class _Splat(torch.autograd.Function):
+    """Bilinear splatting: the adjoint of bilinear sampling, and so the backward pass of ``grid_sample``.
+
+    values [b, c, p] at positions [b, p, 2] (x, y in the [-1, 1] of grid_sample, corners aligned) -> [b, c, g, g].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, positions: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(values, positions)
+        grid = values.new_empty(values.shape[0], values.shape[1], size, size)
+        image, _ = torch.ops.aten.grid_sampler_2d_backward(
+            values[..., None], grid, positions[:, :, None], 0, 0, True, [True, False]
+        )
+        return image
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        values, positions = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        to_values = to_positions = None
+        if ctx.needs_input_grad[0]:
+            to_values = torch.grid_sampler_2d(gradient, positions[:, :, None], 0, 0, True)[..., 0]
+        if ctx.needs_input_grad[1]:
+            _, to_positions = torch.ops.aten.grid_sampler_2d_backward(
+                values[..., None], gradient, positions[:, :, None], 0, 0, True, [False, True]
+            )
+            to_positions = to_positions[:, :, 0]
+        return to_values, to_positions, None
+
+
+def grid_points(box: int, pixel_size_angstrom: float) -> Float[Tensor, "p 3"]:
+    """Centres (x, y, z) of a cube's voxels, Angstrom from voxel D // 2, in the order of ``volume.reshape(-1)``."""
+    axis = (torch.arange(box, dtype=torch.float32) - box // 2) * pixel_size_angstrom
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    return torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+
+
+def image_positions(
+    points_angstrom: Float[Tensor, "p 3"],
+    rotations: Float[Tensor, "b 3 3"],
+    shifts_angstrom: Float[Tensor, "b 2"] | None = None,
+) -> Float[Tensor, "b p 2"]:
+    """Where points land in each image: (R x + t)_xy in Angstrom from the image's centre."""
+    positions = points_angstrom @ rotations[:, :2].transpose(1, 2)
+    return positions if shifts_angstrom is None else positions + shifts_angstrom[:, None]
+
+
+def splat(
+    values: Float[Tensor, "b c p"], positions_angstrom: Float[Tensor, "b p 2"], box: int, pixel_size_angstrom: float
+) -> Complex[Tensor, "b c d h"]:
+    """Half-plane images of c sets of point values per image that share their positions; no density scale."""
+    fine = _fine_box(box)
+    # grid_sample's coordinate of pixel j with aligned corners is 2 j / (fine - 1) - 1; the origin is pixel fine // 2.
+    pixels = positions_angstrom * (fine / (box * pixel_size_angstrom)) + fine // 2
+    image = _Splat.apply(values, pixels * (2.0 / (fine - 1)) - 1.0, fine)
+    coefficients = torch.fft.rfft2(torch.fft.ifftshift(image, dim=(-2, -1)))
+    return _crop(coefficients, fine, box) / _kernel_transform(box, values.device)
+
+
+def splat_project(
+    density: Float[Tensor, "b p"],
+    points_angstrom: Float[Tensor, "p 3"],
+    rotations: Float[Tensor, "b 3 3"],
+    shifts_angstrom: Float[Tensor, "b 2"] | None,
+    box: int,
+    pixel_size_angstrom: float,
+    volume_ratio: float = 1.0,
+) -> Complex[Tensor, "b d h"]:
+    """Half-plane projections [b, D, D // 2 + 1], before the CTF, of densities at points.
+
+    ``volume_ratio`` is (spacing of the points / pixel size the density refers to)^3, the voxels each point stands for.
+    Points that fall outside the image are dropped.
+    """
+    positions = image_positions(points_angstrom, rotations, shifts_angstrom)
+    return volume_ratio * splat(density[:, None], positions, box, pixel_size_angstrom)[:, 0]
+
+
+def _fine_box(box: int) -> int:
+    return 2 * round(OVERSAMPLING * box / 2)
+
+
+def _crop(coefficients: Tensor, box_from: int, box_to: int) -> Tensor:
+    if box_to % 2 == 0:
+        return crop_fourier(coefficients, box_from, box_to)
+    half = box_to // 2
+    return torch.cat([coefficients[..., : half + 1, : half + 1], coefficients[..., -half:, : half + 1]], dim=-2)
+
+
+def _kernel_transform(box: int, device: torch.device) -> Float[Tensor, "d h"]:
+    """Transform of the separable triangle kernel of the fine grid, sinc^2(kx h) sinc^2(ky h)."""
+    fine = _fine_box(box)
+    row = torch.sinc(torch.fft.fftfreq(box, device=device) * box / fine) ** 2
+    column = torch.sinc(torch.fft.rfftfreq(box, device=device) * box / fine) ** 2
+    return row[:, None] * column[None, :]

@@ -1,0 +1,127 @@
+r"""CryoFormer: density sigma(x; i) at points x of an image's molecule (paper figure 2, section 3).
+
+    phi(x) = SpatialFeatures(x)            once per set of points
+    F_D(i) = DeformationEncoder(input i)   once per image; the input is a latent, or the image itself
+    Q(i)   = QueryDecoder(F_D(i))          once per image
+    sigma(x; i) = density_scale * head(phi(x), Q(i))
+
+Points are [p, 3] in (x, y, z), as fractions of the box: 0.5 is the box centre (voxel D // 2), so a point at r Angstrom
+from it is at r / (D a) + 0.5. The density lives in the molecule's own frame: poses, projection and CTF are the matter
+of :mod:`cryoformer.imaging`.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cryoformer.model.config import ModelConfig
+from cryoformer.model.decoder import QueryDecoder
+from cryoformer.model.density_heads import ConcatenateHead, PointHead, TokenHead
+from cryoformer.model.encoders import DeformationEncoder
+from cryoformer.model.hash_grid import HashGrid
+from cryoformer.model.sparse_encoding import EncodingMatrix
+from cryoformer.model.spatial_attention import Method
+from cryoformer.model.spatial_features import SpatialFeatures
+
+
+class CryoFormer(nn.Module):
+    """The whole network. ``box`` is the number of voxels along an edge (D) of the full-size reconstruction.
+
+    With ``encoder="mlp"`` an image has ``image_values`` numbers, box^2 unless told otherwise.
+    """
+
+    density_scale: Tensor
+
+    def __init__(self, config: ModelConfig, box: int, image_values: int | None = None) -> None:
+        super().__init__()
+        self.config, self.box = config, box
+        self.spatial = SpatialFeatures(config, box)
+        images = config.encoder == "mlp"
+        self.encoder = DeformationEncoder(
+            (image_values or box * box) if images else config.latent_dimension,
+            config.queries,
+            config.channels,
+            config.encoder_layers,
+            config.encoder_width,
+            config.encoder_residual,
+            images=images,
+        )
+        self.decoder: QueryDecoder | None = None
+        start = self.spatial.mean_and_spread()
+        self.head: PointHead | TokenHead | ConcatenateHead
+        if config.decoder == "concatenate":
+            self.head = ConcatenateHead(config, *start)
+        else:
+            self.decoder = QueryDecoder(
+                config.queries,
+                config.channels,
+                config.blocks,
+                config.attention_heads,
+                config.feed_forward_expansion,
+                config.query_injection,
+                config.cross_attention_values,
+            )
+            head = PointHead if config.spatial_attention == "point" else TokenHead
+            self.head = head(config, *start)
+        self.register_buffer("density_scale", torch.ones(()))
+
+    def prepare_points(self, points: Float[Tensor, "p 3"]) -> EncodingMatrix | Tensor:
+        """For points that serve many batches: what to pass in their place, a hundred times faster on a CPU."""
+        return self.spatial.prepare(points)
+
+    def spatial_features(self, points: EncodingMatrix | Float[Tensor, "p 3"]) -> Float[Tensor, "p f"]:
+        """phi(x), in which F_S(x) is linear: what :meth:`density` and :meth:`attention` take. Once per batch."""
+        features: Tensor = self.spatial(points)
+        return features
+
+    def deformation(self, inputs: Float[Tensor, "b ..."]) -> Float[Tensor, "b n c"]:
+        """F_D [b, N, C] of latents [b, k] (``encoder="latent"``) or images [b, D, D] (``encoder="mlp"``)."""
+        features: Tensor = self.encoder(inputs)
+        return features
+
+    def queries(self, deformation: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Deformation-aware structure queries Q [b, N, C] of F_D (F_D itself without the transformer)."""
+        if self.decoder is None:
+            return deformation
+        queries: Tensor = self.decoder(deformation)
+        return queries
+
+    def density(self, features: Float[Tensor, "p f"], queries: Float[Tensor, "b n c"]) -> Float[Tensor, "b p"]:
+        """sigma [b, p] in units of ``density_scale``'s choosing (:meth:`set_density_scale`)."""
+        density: Tensor = self.head(features, queries)
+        return density * self.density_scale
+
+    def attention(self, features: Float[Tensor, "p f"], queries: Float[Tensor, "b n c"]) -> Float[Tensor, "b p n"]:
+        """3D attention maps (paper figure 8): the weight of structure query n at a point; sums to 1 over n.
+
+        Raises ValueError for a model without attention over space (``decoder="concatenate"``).
+        """
+        if isinstance(self.head, ConcatenateHead):
+            raise ValueError('a model with decoder = "concatenate" has no attention over space')
+        return self.head.attention(features, queries)
+
+    def forward(
+        self, points: EncodingMatrix | Float[Tensor, "p 3"], inputs: Float[Tensor, "b ..."]
+    ) -> Float[Tensor, "b p"]:
+        """sigma [b, p] at points (or their encoding matrix) for a batch of latents or images."""
+        return self.density(self.spatial_features(points), self.queries(self.deformation(inputs)))
+
+    def set_density_scale(self, scale: float) -> None:
+        """The density that an output of one stands for: about the standard deviation of the density expected."""
+        self.density_scale.fill_(scale)
+
+    def set_active_levels(self, active: float) -> None:
+        """Coarse to fine: hash level l counts clamp(active - l, 0, 1). No effect on a positional encoding."""
+        if isinstance(self.spatial.encoding, HashGrid):
+            self.spatial.encoding.set_active_levels(active)
+
+    def set_attention_method(self, method: Method) -> None:
+        """How the point head computes: "auto", or "plain" where derivatives beyond the first are wanted."""
+        if isinstance(self.head, PointHead):
+            self.head.method = method
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """ "tables" (hash tables, which want a larger step and no weight decay) and "networks" (all else)."""
+        tables = [p for name, p in self.named_parameters() if name.endswith("encoding.table")]
+        others = [p for name, p in self.named_parameters() if not name.endswith("encoding.table")]
+        return {"tables": tables, "networks": others}

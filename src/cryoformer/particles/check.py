@@ -1,0 +1,34 @@
+"""A look at every image before the work starts."""
+
+from cryoformer.errors import InputError
+from cryoformer.particles.particles import Particles, finite_images
+from cryoformer.particles.preprocess import background_mask
+
+
+def check_images(particles: Particles, chunk_bytes: int = 64 * 2**20) -> None:
+    """Read every image once, in disk order with bounded memory, and look for those that cannot be used.
+
+    Raises:
+        InputError: images with NaN or infinite values, or with a constant background (blank or masked images), whose
+            noise cannot be normalised.
+    """
+    stacks = particles.require_stacks()
+    background = background_mask(stacks.box)
+    broken: list[int] = []
+    flat: list[int] = []
+    for rows, images in stacks.chunks(max(1, chunk_bytes // (4 * stacks.box**2))):
+        finite = finite_images(images)
+        outside = images[:, background]
+        broken += rows[~finite].tolist()
+        flat += rows[finite & (outside.min(axis=1) == outside.max(axis=1))].tolist()
+    what_is_wrong = (
+        (broken, "hold NaN or infinite values", "extract the images again"),
+        (flat, "have a constant background (blank or masked?)", "extract the images again without a mask"),
+    )
+    for found, what, remedy in what_is_wrong:
+        if found:
+            first = min(found)
+            raise InputError(
+                f"{particles.source}: {len(found)} of {len(particles)} images {what}, the first in row {first + 1} "
+                f"(image {stacks.name(first)}); remove these rows or {remedy}"
+            )

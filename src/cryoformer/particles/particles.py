@@ -1,0 +1,97 @@
+"""Particles: images on disk with a pose, an optics group and a CTF each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Integer
+
+from cryoformer.errors import InputError
+from cryoformer.imaging.ctf import CTFParameters
+from cryoformer.particles.stack import ImageStacks
+
+
+@dataclass(frozen=True)
+class Particles:
+    """n particles of a data set, in the order of its file. Metadata lies in memory, images stay on disk.
+
+    Attributes:
+        source: the file that lists the particles.
+        box: image side D in pixels (0 where neither images nor tables say).
+        pixel_sizes_angstrom: per particle: optics groups may differ.
+        rotations: R per particle, volume to image coordinates, float64.
+        shifts_angstrom: (x, y) of where the content sits in the image, minus RELION's origin.
+        ctf: CTF parameters, one row per particle.
+        optics_group: number of each particle's optics group as in the file.
+        half_set: 1 or 2 per particle (``rlnRandomSubset``), or None.
+        stacks: the images, or None where only metadata was asked for.
+    """
+
+    source: Path
+    box: int
+    pixel_sizes_angstrom: Float[np.ndarray, " n"]
+    rotations: Float[np.ndarray, "n 3 3"]
+    shifts_angstrom: Float[np.ndarray, "n 2"]
+    ctf: CTFParameters
+    optics_group: Integer[np.ndarray, " n"]
+    half_set: Integer[np.ndarray, " n"] | None
+    stacks: ImageStacks | None
+
+    def __len__(self) -> int:
+        return len(self.optics_group)
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size of the first particle, which is everyone's where there is one optics group."""
+        return float(self.pixel_sizes_angstrom[0])
+
+    def images(self, indices: Integer[np.ndarray, " b"]) -> Float32[np.ndarray, "b d d"]:
+        """Images of these particles (from 0), as on disk, [b, D, D].
+
+        Raises:
+            InputError: only metadata was loaded, or an image holds NaN or infinite values.
+        """
+        stacks = self.require_stacks()
+        images = stacks.read(indices)
+        broken = indices[~finite_images(images)]
+        if len(broken):
+            row = int(broken[0])
+            raise InputError(
+                f"{self.source}: row {row + 1}: image {stacks.name(row)} holds NaN or infinite values; "
+                "remove the row or extract the image again"
+            )
+        return images
+
+    def require_stacks(self) -> ImageStacks:
+        """The image stacks.
+
+        Raises:
+            InputError: the particles were loaded without images.
+        """
+        if self.stacks is None:
+            raise InputError(f"{self.source}: loaded without its images; load it with them")
+        return self.stacks
+
+    def subset(self, rows: Integer[np.ndarray, " m"]) -> "Particles":
+        """These particles alone, in this order."""
+        return Particles(
+            source=self.source,
+            box=self.box,
+            pixel_sizes_angstrom=self.pixel_sizes_angstrom[rows],
+            rotations=self.rotations[rows],
+            shifts_angstrom=self.shifts_angstrom[rows],
+            ctf=self.ctf[torch.from_numpy(np.array(rows, dtype=np.int64))],
+            optics_group=self.optics_group[rows],
+            half_set=None if self.half_set is None else self.half_set[rows],
+            stacks=None if self.stacks is None else self.stacks.subset(rows),
+        )
+
+
+def finite_images(images: Float32[np.ndarray, "b d d"]) -> Bool[np.ndarray, " b"]:
+    """Which images hold neither NaN nor infinite values.
+
+    By their sums, which take one pass and no temporary: float32 pixels cannot overflow a float64 sum.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(images.sum(axis=(1, 2), dtype=np.float64))

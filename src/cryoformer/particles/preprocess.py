@@ -1,0 +1,119 @@
+"""What happens to images between disk and loss: background normalisation, and which way round their contrast is."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+
+from cryoformer.errors import InputError
+from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
+from cryoformer.imaging.fourier import half_plane_weights, images_to_fourier, shift_phases
+from cryoformer.particles.particles import Particles
+
+# RELION's default: the background circle is 75 % of the box across.
+BACKGROUND_RADIUS_FRACTION = 0.75
+
+# Below this the two signs cannot be told apart (a two-sided chance of 0.3 %).
+CERTAIN_Z = 3.0
+
+
+@lru_cache(maxsize=8)
+def background_mask(box: int, radius_fraction: float = BACKGROUND_RADIUS_FRACTION) -> Bool[np.ndarray, "d d"]:
+    """Pixels outside a circle about the origin (pixel ``D // 2``), its radius a fraction of half the box."""
+    offset = np.arange(box) - box // 2
+    return offset[:, None] ** 2 + offset[None, :] ** 2 > (radius_fraction * box / 2) ** 2
+
+
+def normalise_background(
+    images: Float32[np.ndarray, "b d d"], radius_fraction: float = BACKGROUND_RADIUS_FRACTION
+) -> tuple[Float32[np.ndarray, "b d d"], Float32[np.ndarray, " b"], Float32[np.ndarray, " b"]]:
+    """Background mean to 0 and standard deviation to 1, image by image, as RELION does.
+
+    Returns:
+        The normalised images, and each image's background mean and standard deviation: ``image = normalised * std +
+        mean``, so a density fitted to normalised images is ``std`` times too small on the input's scale.
+
+    Raises:
+        InputError: the background of an image is constant.
+    """
+    background = images[:, background_mask(images.shape[-1], radius_fraction)]
+    mean, std = background.mean(axis=1, dtype=np.float64), background.std(axis=1, dtype=np.float64)
+    flat = np.flatnonzero(~(std > 0))
+    if len(flat):
+        raise InputError(
+            f"image {flat[0]} of a batch of {len(images)} has a constant background, so its noise cannot be "
+            "normalised; remove padded or masked images, or extract them again"
+        )
+    mean, std = mean.astype(np.float32), std.astype(np.float32)
+    return (images - mean[:, None, None]) / std[:, None, None], mean, std
+
+
+@dataclass(frozen=True)
+class ContrastSign:
+    """Which way round the images are: ``sign`` is +1 for white particles (our convention) and -1 for dark ones.
+
+    ``z`` is the evidence in standard errors (positive: white), ``reason`` a sentence for the log.
+    """
+
+    sign: int
+    z: float
+    reason: str
+
+    @property
+    def certain(self) -> bool:
+        return abs(self.z) >= CERTAIN_Z
+
+
+def detect_sign(particles: Particles, sample: int = 512) -> ContrastSign:
+    """Contrast of a data set, from at most ``sample`` images spread evenly over it (fewer of large ones)."""
+    count = min(sample, max(32, 2**23 // particles.box**2), len(particles))
+    rows = np.unique(np.linspace(0, len(particles) - 1, count).round().astype(np.int64))
+    some = particles.subset(rows)
+    images = some.images(np.arange(len(rows)))
+    return contrast_sign(images, some.ctf, some.pixel_sizes_angstrom, some.shifts_angstrom)
+
+
+def contrast_sign(
+    images: Float32[np.ndarray, "b d d"],
+    ctf: CTFParameters,
+    pixel_sizes_angstrom: Float[np.ndarray, " b"],
+    shifts_angstrom: Float[np.ndarray, "b 2"] | None = None,
+) -> ContrastSign:
+    """Contrast of some images, by correlation with what a featureless white particle would look like.
+
+    Each image is compared with a Gaussian blob (sigma a sixth of the box) that is seen through the image's own CTF and
+    sits where the particle sits. That uses the frequencies that carry the particle's shape, with the sign that the
+    CTF gives each of them; the mean, which depends on the background alone, does not count. The sign is that of the
+    mean correlation, and its standard error comes from the spread over the images, so coloured noise is
+    accounted for.
+    """
+    box = images.shape[-1]
+    offset = np.arange(box, dtype=np.float32) - box // 2
+    blob = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * (box / 6) ** 2)).astype(np.float32)
+    pixel_sizes = torch.from_numpy(pixel_sizes_angstrom.astype(np.float32))
+    expected = images_to_fourier(torch.from_numpy(blob))[None] * contrast_transfer(ctf, box, pixel_sizes)
+    if shifts_angstrom is not None:
+        # In pixels, because the pixel size may differ from image to image.
+        expected = expected * shift_phases(torch.from_numpy(shifts_angstrom / pixel_sizes_angstrom[:, None]), box, 1.0)
+    expected[..., 0, 0] = 0
+    found = images_to_fourier(torch.from_numpy(images))
+    weights = half_plane_weights(box)
+    correlation = ((expected.conj() * found).real * weights).sum(dim=(-2, -1)).numpy().astype(np.float64)
+    correlation /= np.maximum(images.std(axis=(1, 2)), np.finfo(np.float32).tiny)
+    spread = correlation.std(ddof=1) / np.sqrt(len(correlation)) if len(correlation) > 1 else 0.0
+    z = float(correlation.mean() / spread) if spread > 0 else 0.0
+    sign = -1 if z < 0 else 1
+    return ContrastSign(sign, z, _reason(sign, z, len(images)))
+
+
+def _reason(sign: int, z: float, count: int) -> str:
+    which = "white on dark" if sign > 0 else "dark on light"
+    if abs(z) < CERTAIN_Z:
+        return (
+            f"the contrast of the particles is unclear (most likely {which}, {abs(z):.1f} standard errors in {count} "
+            "images); say which it is with --invert yes (dark particles) or --invert no (white particles)"
+        )
+    done = "used as they are" if sign > 0 else "so the images are inverted"
+    return f"particles are {which}, {done} ({abs(z):.1f} standard errors in {count} images; --invert overrides this)"

@@ -1,0 +1,122 @@
+"""``index@path`` references of a STAR file, resolved to stacks on disk.
+
+RELION writes paths relative to its project folder, users move files, and the STAR file may stand anywhere. Each path
+is looked for in a fixed order (see :func:`candidates`), and what was tried is said when nothing is found.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Integer
+
+from cryoformer.errors import InputError
+from cryoformer.particles.stack import ImageStacks, StackHeader, read_stack_header
+
+
+def split_references(
+    names: pd.Series, source: Path
+) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"], list[str]]:
+    """Split ``index@path`` into (index in the stack from 0, number of the path, the different paths).
+
+    A name without ``@`` is the first image of its file, as in RELION.
+
+    Raises:
+        InputError: an index that is no whole number from 1 on, with its row.
+    """
+    parts = names.astype(str).str.strip().str.partition("@")
+    alone = (parts[1] == "").to_numpy()
+    index = pd.to_numeric(parts[0].where(~alone, "1"), errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~((index >= 1) & (index == np.floor(index)))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{source}: row {row + 1}: the image name '{names.iloc[row]}' does not start with a whole number from 1 "
+            "on; expected index@path, such as 000001@particles.mrcs"
+        )
+    path_of_row, paths = pd.factorize(parts[2].where(~alone, parts[0]))
+    return index.astype(np.int64) - 1, path_of_row.astype(np.int32), [str(path) for path in paths]
+
+
+def candidates(reference: str, source: Path, datadir: Path | None) -> list[Path]:
+    """Where a stack may lie, first choice first.
+
+    Under ``datadir`` (as written, then by name alone); as written if absolute; relative to the STAR file's folder, or
+    to one of the three folders above it (RELION's project folder is two above its job folders); and beside the STAR
+    file by name alone.
+    """
+    path, folder = Path(reference), source.absolute().parent
+    found: list[Path] = []
+    if datadir is not None:
+        found += [datadir / path] if not path.is_absolute() else []
+        found += [datadir / path.name]
+    found += [path] if path.is_absolute() else [base / path for base in (folder, *folder.parents[:3])]
+    found += [folder / path.name]
+    return list(dict.fromkeys(found))
+
+
+def resolve_stacks(references: list[str], source: Path, datadir: Path | None) -> list[Path]:
+    """The file of every reference.
+
+    Raises:
+        InputError: a stack is nowhere, with the places tried; or two references, found by name alone, mean one file.
+    """
+    if datadir is not None and not datadir.is_dir():
+        raise InputError(f"--datadir {datadir}: no such folder; give the folder that holds the image stacks")
+    readers: dict[Path, list[str]] = {}
+    for reference in references:
+        tried = candidates(reference, source, datadir)
+        path = next((place for place in tried if place.is_file()), None)
+        if path is None:
+            places = ", ".join(str(place) for place in tried)
+            raise InputError(
+                f"{source}: the image stack '{reference}' was not found (tried {places}); put it there or give the "
+                "folder of the stacks as --datadir"
+            )
+        readers.setdefault(path, []).append(reference)
+    for path, same in readers.items():
+        # Two spellings of one path are fine. A stack found by name alone must not stand in for two.
+        if len(same) > 1 and any(not str(path).endswith(str(Path(reference))) for reference in same):
+            raise InputError(
+                f"{source}: '{same[0]}' and '{same[1]}' are different stacks, but both would be read from {path}, "
+                "found by name alone; give the folder that their paths are relative to as --datadir"
+            )
+    path_of = {reference: path for path, same in readers.items() for reference in same}
+    return [path_of[reference] for reference in references]
+
+
+def open_images(names: pd.Series, source: Path, datadir: Path | None) -> ImageStacks:
+    """Find and check the stacks of a particle table's ``rlnImageName`` column.
+
+    Raises:
+        InputError: a stack is missing, unreadable or cut short, a row points past a stack's end, or boxes differ.
+    """
+    index_of_row, stack_of_row, references = split_references(names, source)
+    paths = resolve_stacks(references, source, datadir)
+    headers = tuple(read_stack_header(path) for path in paths)
+    _check_ends(headers, stack_of_row, index_of_row, source)
+    odd = next((header for header in headers if header.box != headers[0].box), None)
+    if odd is not None:
+        raise InputError(
+            f"{source}: images of {headers[0].box} pixels in {headers[0].path} but of {odd.box} pixels in {odd.path}; "
+            "all images need one box: extract them again"
+        )
+    return ImageStacks(headers, stack_of_row, index_of_row)
+
+
+def _check_ends(
+    headers: tuple[StackHeader, ...],
+    stack_of_row: Integer[np.ndarray, " n"],
+    index_of_row: Integer[np.ndarray, " n"],
+    source: Path,
+) -> None:
+    counts = np.array([header.count for header in headers])
+    past = index_of_row >= counts[stack_of_row]
+    if past.any():
+        row = int(np.flatnonzero(past)[0])
+        header = headers[stack_of_row[row]]
+        raise InputError(
+            f"{source}: row {row + 1} asks for image {index_of_row[row] + 1} of {header.path}, which holds "
+            f"{header.count}; {int(past.sum())} rows point past the end of their stack: is this the stack that belongs "
+            "to the file?"
+        )

@@ -1,0 +1,1 @@
+"""From images to conformations: consensus, occupancy, linear subspace, CryoFormer, latents."""

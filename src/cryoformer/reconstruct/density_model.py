@@ -1,0 +1,144 @@
+r"""The density of a conformation, as trained: a base that all share and the transformer where density varies.
+
+    sigma(x; z) = b(x) + w(x) sigma_T(x; z)
+
+sigma_T is the network, w a soft window over the points that it decodes, b the base: the Wiener-filtered
+back-projection of what the network leaves unexplained (:mod:`.consensus`). The paper lets the network give all of sigma;
+``base = 0`` and a window over all occupied points is that.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.model.sparse_encoding import EncodingMatrix
+from cryoformer.reconstruct.images import FourierImages
+
+LEAST_WINDOW = 1e-3
+
+
+@dataclass
+class DecodedPoints:
+    """The grid points of one box that the network decodes, ready for many batches."""
+
+    box: int
+    points_angstrom: Float[Tensor, "p 3"]
+    window: Float[Tensor, " p"]
+    voxels: Tensor  # [p] into the flattened volume
+    encoding: EncodingMatrix | Tensor
+    volume_ratio: float
+
+
+class ConformationModel:
+    """Network, base and window at the full box, and the densities and projections they give."""
+
+    def __init__(
+        self,
+        network: CryoFormer,
+        base: Float[Tensor, "d d d"],
+        window: Float[Tensor, "d d d"],
+        pixel_size_angstrom: float,
+    ) -> None:
+        self.network, self.base, self.window = network, base, window
+        self.pixel_size_angstrom = pixel_size_angstrom
+
+    @property
+    def box(self) -> int:
+        return self.base.shape[-1]
+
+    def points(self, box: int) -> DecodedPoints:
+        """Grid points of a coarser (or the full) box inside the window."""
+        pixel_size = self.pixel_size_angstrom * self.box / box
+        grid = grid_points(box, pixel_size).to(self.base.device)
+        window = sample_volume(self.window, grid / self.pixel_size_angstrom)
+        voxels = (window > LEAST_WINDOW).nonzero()[:, 0]
+        points = grid[voxels]
+        return DecodedPoints(
+            box=box,
+            points_angstrom=points,
+            window=window[voxels],
+            voxels=voxels,
+            encoding=self.network.prepare_points(self._unit(points)),
+            volume_ratio=(self.box / box) ** 3,
+        )
+
+    def decode(self, points: DecodedPoints, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
+        """w sigma_T at the points: what the network adds to the base."""
+        density: Tensor = self.network(points.encoding, latents)
+        return density * points.window
+
+    def project(
+        self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages, rows: Tensor
+    ) -> Complex[Tensor, "b d h"]:
+        """What decoded densities look like in these images, CTF included."""
+        half_planes = splat_project(
+            density,
+            points.points_angstrom,
+            images.rotations[rows],
+            None,
+            points.box,
+            images.pixel_size_angstrom,
+            points.volume_ratio,
+        )
+        return images.ctf[rows] * half_planes
+
+    @torch.no_grad()
+    def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Densities [z, y, x] of latent points at the full box, a few at a time."""
+        points = self.points(self.box)
+        for some in latents.to(self.base.device).split(batch):
+            for density in self.decode(points, some):
+                volume = self.base.reshape(-1).clone()
+                volume[points.voxels] += density
+                yield volume.reshape(self.base.shape).cpu().numpy()
+
+    def _unit(self, points_angstrom: Tensor) -> Tensor:
+        """Points as fractions of the box, as the network takes them."""
+        return points_angstrom / (self.box * self.pixel_size_angstrom) + 0.5
+
+
+def sample_volume(volume: Float[Tensor, "d d d"], points_voxels: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    """Trilinear values of a volume at points (x, y, z) counted in voxels from its centre; zero outside."""
+    box = volume.shape[-1]
+    place = (points_voxels + box // 2) * (2.0 / (box - 1)) - 1.0
+    return torch.nn.functional.grid_sample(volume[None, None], place[None, None, None], align_corners=True).reshape(-1)
+
+
+def resample_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """The same field on the grid of another box of the same size in Angstrom (trilinear: for masks)."""
+    points = grid_points(box, volume.shape[-1] / box).to(volume.device)
+    return sample_volume(volume, points).reshape(box, box, box)
+
+
+def crop_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """Band-limited volume of a smaller box; its voxels hold the SUM of the finer ones (as projections need).
+
+    The Nyquist planes are left out, as in :func:`cryoformer.imaging.fourier.crop_fourier`.
+    """
+    if box == volume.shape[-1]:
+        return volume
+    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
+    centre = volume.shape[-1] // 2
+    band = slice(centre - box // 2, centre + box // 2)
+    kept = coefficients[band, band, band].clone()
+    kept[0], kept[:, 0], kept[:, :, 0] = 0, 0, 0
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kept)).real).contiguous()
+
+
+def pad_volume(volume: Float[Tensor, "e e e"], box: int) -> Float[Tensor, "d d d"]:
+    """The inverse of :func:`crop_volume` within the smaller box's band."""
+    small = volume.shape[-1]
+    if small == box:
+        return volume
+    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
+    coefficients[0], coefficients[:, 0], coefficients[:, :, 0] = 0, 0, 0
+    full = torch.zeros((box,) * 3, dtype=coefficients.dtype, device=volume.device)
+    band = slice(box // 2 - small // 2, box // 2 + small // 2)
+    full[band, band, band] = coefficients
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(full)).real).contiguous()

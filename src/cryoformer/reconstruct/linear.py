@@ -1,0 +1,126 @@
+"""Stage B as a run does it: occupancy from the consensus, subspace at low resolution, the flexible region, and the
+linear model at full resolution, which is what the transformer is compared with."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
+from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.reconstruct.config import TrainConfig
+from cryoformer.reconstruct.density_model import ConformationModel, crop_volume, resample_volume
+from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.normal_equations import shell_mean
+from cryoformer.reconstruct.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
+from cryoformer.reconstruct.progress import RunLog
+from cryoformer.reconstruct.subspace import Subspace, component_precision, expectation, fit_subspace, linear_volumes
+
+FLEXIBLE_DILATION_ANGSTROM = 7.0
+
+
+@dataclass(frozen=True)
+class LinearStage:
+    """Results of stage B, volumes at the images' box: what ``checkpoints/subspace.safetensors`` holds."""
+
+    mean: Float[Tensor, "d d d"]
+    basis: Float[Tensor, "k d d d"]
+    latents: Float[Tensor, "n k"]
+    covariance: Float[Tensor, "n k k"]
+    occupancy: Float[Tensor, "d d d"]
+    flexible: Float[Tensor, "d d d"]
+    density_scale: Float[Tensor, ""]
+
+    def new_model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
+        """An untrained network over the points to decode, with the consensus as its base."""
+        settings = replace(config.model, latent_dimension=self.latents.shape[1])
+        torch.manual_seed(config.seed)
+        network = CryoFormer(settings, consensus.shape[-1]).to(consensus.device)
+        window = self.flexible if config.decode == "flexible" else self.occupancy
+        base = consensus * self.occupancy if config.base else torch.zeros_like(consensus)
+        # Without a base the network has to give all of the density, not only what varies.
+        scale = float(self.density_scale) if config.base else float(consensus[self.occupancy > 0.5].std())
+        network.set_density_scale(scale)
+        return ConformationModel(network, base, window, pixel_size)
+
+
+def fit_linear_stage(images: FourierImages, consensus: Tensor, config: TrainConfig, log: RunLog) -> LinearStage:
+    """Occupancy, subspace, flexible region, and the linear volumes at full resolution."""
+    settings = config.subspace
+    low = images.crop(min(settings.box, images.box))
+    mean = crop_volume(consensus, low.box)
+    occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
+    subspace = _fit(low, mean, occupancy, config, log)
+    flexible = _flexible(low, subspace, occupancy)
+    occupancy = torch.maximum(occupancy, flexible)
+    full_occupancy = resample_volume(occupancy, images.box)
+    full = _at_full_box(images, subspace, consensus, full_occupancy)
+    ratio = (images.box / low.box) ** 3
+    deviation = _deviation(subspace)[flexible > 0.5].mean() / ratio
+    log.record(
+        stage="subspace",
+        dimension=subspace.dimension,
+        log_likelihood=subspace.log_likelihood,
+        occupied=float(occupancy.mean()),
+        flexible=float(flexible.mean()),
+    )
+    log.say(
+        f"{subspace.dimension} latent dimensions; {100 * float(occupancy.mean()):.1f} % of the box is occupied, "
+        f"{100 * float(flexible.mean()):.1f} % flexible"
+    )
+    return LinearStage(
+        mean=full.mean,
+        basis=full.basis,
+        latents=subspace.latents,
+        covariance=subspace.covariance,
+        occupancy=full_occupancy,
+        flexible=resample_volume(flexible, images.box),
+        density_scale=deviation,
+    )
+
+
+def _fit(low: FourierImages, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog) -> Subspace:
+    settings = config.subspace
+
+    def report(iteration: int, state: Subspace) -> None:
+        facts = f"log likelihood {state.log_likelihood:+.3f} per image"
+        log.advance((iteration + 1) / settings.iterations, facts)
+        log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
+
+    subspace = fit_subspace(
+        low, mean, occupancy, settings.dimension, settings.iterations, config.seed, report, settings.tolerance
+    )
+    return subspace.informative()
+
+
+def _flexible(low: FourierImages, subspace: Subspace, occupancy: Tensor) -> Tensor:
+    """Soft window of what varies, from the two halves of the images."""
+    power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
+    prior = component_precision(power, occupancy)
+    halves = []
+    for half in (0, 1):
+        rows = torch.arange(half, len(low), 2, device=low.device)
+        _, equations = expectation(low, subspace, rows=rows, fixed=True)
+        assert equations is not None
+        halves.append(volume_from_fourier(equations.solve(prior)[0], low.box)[1:])
+    region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
+    window = soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM)
+    return torch.from_numpy(window).to(low.device)
+
+
+def _at_full_box(images: FourierImages, subspace: Subspace, consensus: Tensor, occupancy: Tensor) -> Subspace:
+    """Linear volumes at full resolution: the basis is expected to have the mean's spectrum, on its own scale."""
+    low_power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(),
+                           subspace.mean.shape[-1])  # fmt: skip
+    share = low_power.sum(dim=1) / low_power[0].sum()
+    power = shell_mean(fourier_from_volume((consensus * occupancy)[None]).abs().square(), images.box)
+    return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy))
+
+
+def _deviation(subspace: Subspace) -> Tensor:
+    """Standard deviation of every voxel over the population."""
+    spread = subspace.latents - subspace.latents.mean(dim=0)
+    second = spread.T @ spread / len(spread)
+    flat = subspace.basis.flatten(1)
+    return torch.einsum("jp,jk,kp->p", flat, second, flat).clamp_min(0).sqrt().view(subspace.mean.shape)

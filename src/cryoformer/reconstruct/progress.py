@@ -1,0 +1,93 @@
+"""What a run tells while it works: a live line on a terminal, plain lines elsewhere, and ``metrics.jsonl``."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 30.0
+
+
+def memory_gib() -> float:
+    """Resident memory of this process in GiB."""
+    return float(psutil.Process().memory_info().rss) / 2**30
+
+
+class RunLog:
+    """Progress and metrics of one run; ``elapsed`` counts the sessions before this one too."""
+
+    def __init__(self, metrics: Path | None, elapsed_before: float = 0.0) -> None:
+        self._metrics, self._before, self._started = metrics, elapsed_before, time.monotonic()
+        self._console = Console(stderr=True)
+        self._live = sys.stderr.isatty()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._task: TaskID | None = None
+        self._stage, self._stage_started, self._said = "", self._started, 0.0
+        self._handler = RichHandler(console=self._console, show_path=False, show_level=False, markup=False)
+
+    def __enter__(self) -> "RunLog":
+        logger = logging.getLogger("cryoformer")
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        logging.getLogger("cryoformer").removeHandler(self._handler)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on this run."""
+        return self._before + time.monotonic() - self._started
+
+    def stage(self, name: str) -> None:
+        """Begin a stage of the run."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=1.0, facts="")
+        self._stage, self._stage_started, self._said = name, time.monotonic(), time.monotonic()
+        self.say(f"{name} ...")
+
+    def advance(self, fraction: float, facts: str = "") -> None:
+        """How far the stage is, 0 to 1, with a few words on what matters."""
+        facts = f"{facts}  {memory_gib():.1f} GiB".strip()
+        if self._task is not None:
+            self._progress.update(self._task, completed=fraction, facts=facts)
+        now = time.monotonic()
+        if not self._live and now - self._said > PLAIN_SECONDS:
+            self._said = now
+            left = (now - self._stage_started) * (1 - fraction) / max(fraction, 1e-6)
+            self.say(f"{self._stage}: {100 * fraction:.0f} %  {facts}  {left:.0f} s left")
+
+    def say(self, text: str) -> None:
+        """One line for the reader."""
+        self._console.print(f"[{self.elapsed:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def record(self, **facts: Any) -> None:
+        """One line of ``metrics.jsonl``."""
+        if self._metrics is None:
+            return
+        line = {**facts, "memory_gib": round(memory_gib(), 3), "elapsed_s": round(self.elapsed, 2)}
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")

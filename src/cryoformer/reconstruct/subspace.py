@@ -1,0 +1,243 @@
+r"""Stage B: a linear subspace of densities, by closed-form EM for 3D probabilistic PCA.
+
+    Y_i = C_i P_i (mu + sum_j z_ij U_j) + noise,   z_i ~ N(0, I)
+
+With A_i = C_i P_i U and r_i = Y_i - C_i P_i mu, whitened by the noise spectrum:
+
+    E-step   S_i = (A_i^H A_i + I)^-1,   z_i = S_i A_i^H r_i
+    M-step   one (k + 1) x (k + 1) system per Fourier voxel (:mod:`.normal_equations`), then the mask of what is occupied
+
+The prior of every component is Gaussian per shell with a variance that is estimated along the way (automatic relevance
+determination): a component that the data do not support shrinks to nothing, which chooses k. The paper has no such
+stage; it conditions the transformer from the first step on (see the docs, theory).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.imaging.slices import (
+    PADDING,
+    SlicePlane,
+    extract_slices,
+    fourier_from_volume,
+    interpolate_slices,
+    volume_from_fourier,
+)
+from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.normal_equations import NormalEquations, padded_radii, shell_mean
+
+BATCH = 256
+# A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
+LEAST_INFORMATION = 0.02
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """Linear model of the densities of a data set at one box.
+
+    Attributes:
+        mean: mu [D, D, D].
+        basis: U [k, D, D, D], orthogonal, largest first, scaled so that the latents have unit variance.
+        latents: posterior means z [n, k].
+        covariance: posterior covariances S [n, k, k].
+        log_likelihood: gain of the log likelihood over the mean density, per image.
+    """
+
+    mean: Float[Tensor, "d d d"]
+    basis: Float[Tensor, "k d d d"]
+    latents: Float[Tensor, "n k"]
+    covariance: Float[Tensor, "n k k"]
+    log_likelihood: float
+
+    @property
+    def dimension(self) -> int:
+        return len(self.basis)
+
+    def volumes(self, latents: Float[Tensor, "m k"]) -> Float[Tensor, "m d d d"]:
+        """mu + z U."""
+        return self.mean + torch.tensordot(latents, self.basis, dims=1)
+
+    def informative(self) -> "Subspace":
+        """The components that the data say something about (at least one)."""
+        information = 1.0 - self.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+        kept = (information > LEAST_INFORMATION).nonzero()[:, 0]
+        kept = kept if len(kept) else torch.zeros(1, dtype=torch.long, device=self.basis.device)
+        return replace(
+            self,
+            basis=self.basis[kept],
+            latents=self.latents[:, kept],
+            covariance=self.covariance[:, kept][:, :, kept],
+        )
+
+
+def fit_subspace(
+    images: FourierImages,
+    mean: Float[Tensor, "d d d"],
+    mask: Float[Tensor, "d d d"],
+    dimension: int,
+    iterations: int,
+    seed: int,
+    report: Callable[[int, Subspace], None] | None = None,
+    tolerance: float = 0.0,
+) -> Subspace:
+    """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
+
+    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image.
+    """
+    state = Subspace(
+        mean=mean * mask,
+        basis=_random_basis(mean * mask, mask, dimension, seed),
+        latents=torch.zeros(len(images), dimension, device=images.device),
+        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
+        log_likelihood=0.0,
+    )
+    variance: Tensor | None = None
+    for iteration in range(iterations):
+        before = state.log_likelihood
+        state, equations = expectation(images, state)
+        gain = state.log_likelihood - before
+        state, variance = _maximisation(state, equations, mask, variance)
+        if report is not None:
+            report(iteration, state)
+        if iteration > 2 and abs(gain) < tolerance:
+            break
+    state, _ = expectation(images, state, accumulate=False)
+    return state
+
+
+def expectation(
+    images: FourierImages,
+    subspace: Subspace,
+    accumulate: bool = True,
+    rows: Int[Tensor, " m"] | None = None,
+    fixed: bool = False,
+) -> tuple[Subspace, NormalEquations | None]:
+    """Posterior of every latent, and the equations for the next mean and basis.
+
+    ``fixed`` keeps the posteriors that ``subspace`` has and only gathers equations, from ``rows`` alone.
+    """
+    plane = SlicePlane.of_box(images.box, images.device)
+    deviation = plane.take(images.noise_deviation())
+    k = subspace.dimension
+    equations = NormalEquations(images.box, k + 1, images.device) if accumulate else None
+    table = None if fixed else _slice_table(subspace)
+    latents, covariances = subspace.latents.clone(), subspace.covariance.clone()
+    gain = 0.0
+    every = torch.arange(len(images), device=images.device) if rows is None else rows
+    for batch in every.split(BATCH):
+        where = interpolate_slices(plane, images.rotations[batch])
+        whitened = plane.take(images.coefficients[batch]) / deviation
+        ctf = plane.take(images.ctf[batch]) / deviation
+        if table is not None:
+            slices = extract_slices(table, where, k + 1) * ctf[..., None]
+            latents[batch], covariances[batch], more = _posterior(slices[..., 1:], whitened - slices[..., 0])
+            gain += more
+        if equations is not None:
+            weights, moments = _moments(latents[batch], covariances[batch])
+            equations.add(whitened, ctf, weights, moments, where)
+    if equations is not None:
+        equations.finish()
+    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / len(images))
+    return found, equations
+
+
+def linear_volumes(images: FourierImages, subspace: Subspace, mask: Float[Tensor, "d d d"], prior: Tensor) -> Subspace:
+    """Mean and basis at the box of ``images`` for latents that stay as they are: one regularised regression.
+
+    ``prior`` [k + 1, shells] is the prior precision per shell on the padded grid.
+    """
+    _, equations = expectation(images, subspace, fixed=True)
+    assert equations is not None
+    coefficients, _ = equations.solve(prior)
+    volumes = volume_from_fourier(coefficients, images.box) * mask
+    return replace(subspace, mean=volumes[0], basis=volumes[1:])
+
+
+def _posterior(basis: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, float]:
+    """z, S and the summed log-likelihood gain from whitened slices [b, m, k] and residuals [b, m].
+
+    Whitened noise has unit variance per complex coefficient, so half of it per real part: hence the factor 2.
+    """
+    b, m, k = basis.shape
+    flat = torch.view_as_real(basis.contiguous()).transpose(2, 3).reshape(b, 2 * m, k)
+    right = 2 * (flat.transpose(1, 2) @ torch.view_as_real(residual.contiguous()).reshape(b, 2 * m, 1))
+    precision = 2 * (flat.transpose(1, 2) @ flat) + torch.eye(k, device=flat.device)
+    covariance = torch.linalg.inv(precision)
+    latents = covariance @ right
+    gain = 0.5 * (right * latents).sum() - 0.5 * torch.logdet(precision).sum()
+    return latents[..., 0], covariance, float(gain)
+
+
+def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """E[w] and E[w w^T] of w = (1, z)."""
+    weights = torch.cat([torch.ones_like(latents[:, :1]), latents], dim=1)
+    moments = weights[:, :, None] * weights[:, None]
+    moments[:, 1:, 1:] += covariance
+    return weights, moments
+
+
+def _maximisation(
+    state: Subspace, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None
+) -> tuple[Subspace, Tensor]:
+    assert equations is not None
+    box = mask.shape[-1]
+    volumes = torch.cat([state.mean[None], state.basis])
+    power = shell_mean(fourier_from_volume(volumes).abs().square(), box)
+    if variance is not None:
+        power = power + variance
+    coefficients, uncertainty = equations.solve(component_precision(power, mask))
+    # The mask keeps its share of the uncertainty that white noise would leave in the whole box.
+    variance = uncertainty / PADDING**3 * mask.mean()
+    volumes = volume_from_fourier(coefficients, box) * mask
+    return _canonical(replace(state, mean=volumes[0], basis=volumes[1:])), variance
+
+
+def component_precision(power: Float[Tensor, "q s"], mask: Tensor) -> Float[Tensor, "q s"]:
+    """Prior precision on the padded grid for volumes of this power per shell.
+
+    A voxel of the padded grid holds 1 / PADDING^3 of the data of an unpadded one, and a volume that is zero outside a
+    mask has only that share of independent coefficients: both shrink the prior that one padded voxel should carry.
+    """
+    return mask.mean() / (PADDING**3 * power.clamp_min(torch.finfo(power.dtype).tiny * 1e6))
+
+
+def _canonical(state: Subspace) -> Subspace:
+    """Latents centred and of unit variance, basis orthogonal and ordered; the densities stay the same."""
+    centre = state.latents.mean(dim=0)
+    latents = state.latents - centre
+    second = latents.T @ latents / len(latents) + state.covariance.mean(dim=0)
+    factor = torch.linalg.cholesky(second + 1e-8 * torch.eye(len(second), device=second.device))
+    mean = state.mean + torch.tensordot(centre, state.basis, dims=1)
+    flat = factor.T @ state.basis.flatten(1)
+    left, _, _ = torch.linalg.svd(flat @ flat.T)
+    turn = left.T @ torch.linalg.inv(factor)
+    return replace(
+        state,
+        mean=mean,
+        basis=(left.T @ flat).reshape(state.basis.shape),
+        latents=latents @ turn.T,
+        covariance=turn @ state.covariance @ turn.T,
+    )
+
+
+def _slice_table(subspace: Subspace) -> Tensor:
+    """Mean and basis as rows of real parts, then imaginary parts, for :func:`extract_slices`."""
+    volumes = torch.cat([subspace.mean[None], subspace.basis])
+    coefficients = fourier_from_volume(volumes).flatten(1)
+    return torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
+
+
+def _random_basis(mean: Tensor, mask: Tensor, dimension: int, seed: int) -> Tensor:
+    """Smooth random components inside the mask, each a twentieth of the mean's size."""
+    box = mean.shape[-1]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(dimension, box, box, box, generator=generator).to(mean.device)
+    smooth = torch.exp(-((padded_radii(box, mean.device) / (box / 8)) ** 2))
+    basis = volume_from_fourier(fourier_from_volume(noise) * smooth, box) * mask
+    norms = basis.flatten(1).norm(dim=1)[:, None, None, None]
+    return basis / norms * mean.norm() / math.sqrt(400)

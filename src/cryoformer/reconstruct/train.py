@@ -1,0 +1,305 @@
+"""A whole run: consensus -> occupancy -> linear subspace -> CryoFormer, coarse to fine -> latents.
+
+Every stage leaves a checkpoint when it is done, training also while it goes on; a run that was killed continues from
+the last one with ``--resume``.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.seed import seed_everything
+from torch import Tensor
+
+from cryoformer import __version__
+from cryoformer.errors import InputError
+from cryoformer.files import write_mrc_volume
+from cryoformer.particles import check_images, load_particles
+from cryoformer.particles.particles import Particles
+from cryoformer.reconstruct.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
+from cryoformer.reconstruct.config import Stage, TrainConfig, load_config
+from cryoformer.reconstruct.consensus import Consensus, reconstruct_consensus, wiener_backprojection
+from cryoformer.reconstruct.density_model import ConformationModel
+from cryoformer.reconstruct.images import FourierImages, prepare_images
+from cryoformer.reconstruct.latents import refine_latents
+from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
+from cryoformer.reconstruct.progress import RunLog
+from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, model_tensors
+from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning
+
+# Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
+LATENT_BOX = 48
+# Below this share of the density's own spread a decoder that varies with its latents cannot be told from one that does not.
+LEAST_CONDITIONING = 0.02
+# Of the time left when training begins, what the last base and latents may take.
+CLOSING_SHARE = 0.15
+
+
+def train(
+    particles_path: Path,
+    out: Path,
+    *,
+    recipe: Path | None = None,
+    preset: str = "default",
+    datadir: Path | None = None,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> str:
+    """Reconstruct ``particles_path`` into the folder ``out``; returns one sentence on how it ended.
+
+    Raises:
+        InputError: anything wrong with files or settings, before anything is written.
+    """
+    paths = RunPaths(Path(out))
+    if resume:
+        config, particles_path, datadir = _settings_of(paths, particles_path, datadir)
+        if paths.checkpoint("model").exists():
+            return f"{out}: this run is finished; nothing to do"
+    else:
+        config = load_config(preset, recipe, overrides)
+        if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
+            raise InputError(f"{out}: exists and is not empty: choose another folder, or continue with --resume")
+    particles = load_particles(particles_path, datadir)
+    check_images(particles)
+    if not resume:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        paths.write_config(_facts(particles_path, datadir, preset, max_minutes, config))
+    return _Reconstruction(paths, particles, config, max_minutes).run()
+
+
+def _settings_of(paths: RunPaths, particles_path: Path, datadir: Path | None) -> tuple[TrainConfig, Path, Path | None]:
+    facts = paths.read_config()
+    recorded = Path(facts["particles"])
+    if recorded != particles_path.resolve():
+        raise InputError(
+            f"{paths.root}: this run is of {recorded}, not of {particles_path}: give that file, or a new --out"
+        )
+    if datadir is None and facts.get("datadir"):
+        datadir = Path(facts["datadir"])
+    return load_config("default", None, facts["settings"]), particles_path, datadir
+
+
+def _facts(
+    particles: Path, datadir: Path | None, preset: str, max_minutes: float | None, config: TrainConfig
+) -> dict[str, Any]:
+    settings = config.model_dump(mode="json")
+    return {
+        "cryoformer": __version__,
+        "command": " ".join(["cryoformer", *sys.argv[1:]]),
+        "particles": str(particles.resolve()),
+        "datadir": str(datadir.resolve()) if datadir else None,
+        "preset": preset,
+        "max_minutes": max_minutes,
+        "settings": settings,
+    }
+
+
+class _Reconstruction:
+    """The stages of one run, in order, each loaded where it is already done."""
+
+    def __init__(self, paths: RunPaths, particles: Particles, config: TrainConfig, max_minutes: float | None) -> None:
+        self.paths, self.particles, self.config = paths, particles, config
+        precision = {"auto": "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
+        device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        if config.precision == "auto" and device.startswith("cuda"):
+            precision = "bf16-mixed"
+        accelerator, _, number = device.partition(":")
+        devices: Any = [int(number)] if number else config.devices
+        try:
+            self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"device {config.device!r} cannot be used: {error}") from None
+        self.fabric.launch()
+        self.main = self.fabric.is_global_zero
+        self.budget = None if max_minutes is None else 60.0 * max_minutes
+        seed_everything(config.seed, verbose=False)
+
+    def run(self) -> str:
+        """All stages."""
+        before = 0.0
+        if self.paths.checkpoint("training").exists():
+            before = float(load_tensors(self.paths.checkpoint("training"))[1]["elapsed"])
+        with RunLog(self.paths.metrics if self.main else None, before) as log:
+            self.log = log
+            images = self._prepare()
+            consensus = self._consensus(images)
+            images = replace(images, noise_power=consensus.noise_power)
+            linear = self._linear(images, consensus)
+            model, latents, covariance = self._train(images, consensus, linear)
+            spread = conditioning(model, model.points(model.box), latents)
+            self._finish(model, latents, covariance, spread)
+            log.record(stage="done", conditioning=spread)
+            log.say(f"done in {log.elapsed / 60:.1f} min")
+        return self._verdict(spread)
+
+    def _prepare(self) -> FourierImages:
+        self.log.stage("reading images")
+        count, seen = len(self.particles), [0]
+
+        def progress(rows: int) -> None:
+            seen[0] += rows
+            self.log.advance(seen[0] / count, f"{seen[0]} of {count} images")
+
+        return prepare_images(self.particles, self.config.invert, self.fabric.device, progress)
+
+    def _consensus(self, images: FourierImages) -> Consensus:
+        path = self.paths.checkpoint("consensus")
+        if path.exists():
+            tensors, _ = load_tensors(path, images.device)
+            return Consensus(tensors["volume"], tensors["half_map_fsc"], tensors["noise_power"])
+        self.log.stage("consensus")
+        consensus = reconstruct_consensus(images)
+        if self.main:
+            self._write_volume("consensus", consensus.volume)
+            save_tensors(path, dict(vars(consensus)), {})
+        self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
+        return consensus
+
+    def _linear(self, images: FourierImages, consensus: Consensus) -> LinearStage:
+        path = self.paths.checkpoint("subspace")
+        if path.exists():
+            return LinearStage(**load_tensors(path, images.device)[0])
+        self.log.stage("linear subspace")
+        linear = fit_linear_stage(images, consensus.volume, self.config, self.log)
+        if self.main:
+            self._write_volume("occupancy", linear.occupancy)
+            self._write_volume("flexible", linear.flexible)
+            save_tensors(path, dict(vars(linear)), {})
+        return linear
+
+    def _train(
+        self, images: FourierImages, consensus: Consensus, linear: LinearStage
+    ) -> tuple[ConformationModel, Tensor, Tensor]:
+        path = self.paths.checkpoint("training")
+        stages = resolve_stages(self.config, images.box)
+        state, optimizer = StageState(0), None
+        if path.exists():
+            tensors, facts = load_tensors(path, images.device)
+            model = model_from_tensors(tensors, facts)
+            latents, covariance = tensors["latents"], tensors["covariance"]
+            state = StageState(facts["stage"], facts["step"], facts["seconds"])
+            optimizer = unflatten_optimizer(tensors, facts["optimizer"]) if facts["optimizer"] else None
+            self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
+        else:
+            model = linear.new_model(consensus.volume, images.pixel_size_angstrom, self.config)
+            latents, covariance = linear.latents, linear.covariance
+        model.network.to(images.device)
+
+        def save(state: StageState, trainer: StageTrainer | None) -> None:
+            if self.main:
+                tensors, facts = model_tensors(model)
+                more, groups = flatten_optimizer(trainer.optimizer.state_dict()) if trainer else ({}, None)
+                facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
+                save_tensors(path, tensors | more | {"latents": latents, "covariance": covariance}, facts)
+
+        for number in range(state.stage, len(stages)):
+            stage, started = stages[number], state if number == state.stage else StageState(number)
+            self.log.stage(f"training at {stage.box} pixels ({number + 1} of {len(stages)})")
+            cropped = images.crop(stage.box)
+            trainer = StageTrainer(model, cropped, latents, stage, self.config, self.fabric)
+            if optimizer is not None:
+                trainer.optimizer.load_state_dict(optimizer)
+                optimizer = None
+            trainer.run(
+                started,
+                lambda report, trainer=trainer: self._report(report, trainer, latents),  # type: ignore[misc]
+                lambda now, trainer=trainer: save(now, trainer),  # type: ignore[misc]
+                self._stage_budget(stages[number:], started),
+            )
+            if self.config.base and stage.box == images.box:
+                self._update_base(model, images, trainer, latents, linear.occupancy)
+            if self.config.refine_latents:
+                latents, covariance = self._refine(model, images, latents, stage.box)
+            save(StageState(number + 1), None)
+        return model, latents, covariance
+
+    def _stage_budget(self, left: list[Stage], state: StageState) -> float | None:
+        """Seconds that the first of these stages may take: its share, by epochs and pixels, of the time that is left."""
+        if self.budget is None:
+            return None
+        costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
+        remaining = max(self.budget - self.log.elapsed, 1.0) * (1 - CLOSING_SHARE) + state.seconds
+        return remaining * costs[0] / sum(costs)
+
+    def _report(self, report: StepReport, trainer: StageTrainer, latents: Tensor) -> None:
+        gain = report.base_loss - report.loss
+        facts = f"loss {report.loss:.5f} ({gain:+.5f} below the mean)  {report.images_per_second:.0f} images/s"
+        self.log.advance(report.step / report.steps, facts)
+        if report.end_of_epoch:
+            spread = conditioning(trainer.model, trainer.points, latents)
+            self.log.say(f"epoch {report.epoch + 1}: {facts}  conditioning {spread:.3f}")
+            self.log.record(
+                stage=f"train_{trainer.images.box}",
+                epoch=report.epoch,
+                step=report.step,
+                loss=report.loss,
+                base_loss=report.base_loss,
+                images_per_second=round(report.images_per_second, 1),
+                conditioning=spread,
+                points=len(trainer.points.voxels),
+            )
+
+    def _update_base(
+        self,
+        model: ConformationModel,
+        images: FourierImages,
+        trainer: StageTrainer,
+        latents: Tensor,
+        occupancy: Tensor,
+    ) -> None:
+        """The base becomes the back-projection of what the network leaves (one closed-form step of coordinate descent)."""
+        self.log.stage("base density")
+        points = trainer.points
+
+        @torch.no_grad()
+        def explained(rows: Tensor) -> Tensor:
+            return model.project(points, model.decode(points, latents[rows]), images, rows)
+
+        base, _ = wiener_backprojection(images, explained)
+        model.base = base * occupancy
+
+    def _refine(
+        self, model: ConformationModel, images: FourierImages, latents: Tensor, box: int
+    ) -> tuple[Tensor, Tensor]:
+        self.log.stage("latents")
+        cropped = images.crop(min(box, LATENT_BOX))
+        return refine_latents(
+            model, cropped, latents, self.config.latent_states, self.config.seed, lambda done: self.log.advance(done)
+        )
+
+    def _finish(self, model: ConformationModel, latents: Tensor, covariance: Tensor, spread: float) -> None:
+        if not self.main:
+            return
+        self.paths.write_latents(latents, covariance)
+        tensors, facts = model_tensors(model)
+        save_tensors(self.paths.checkpoint("model"), tensors, facts | {"conditioning": spread})
+        self.paths.checkpoint("training").unlink(missing_ok=True)
+
+    def _verdict(self, spread: float) -> str:
+        if spread < LEAST_CONDITIONING:
+            return (
+                f"{self.paths.root}: finished, but the decoder ignores its latents: densities vary by {spread:.3f} of "
+                "their own spread. Either the particles do not move, or the data do not show it."
+            )
+        return f"{self.paths.root}: finished; see 'cryoformer analyze {self.paths.root}'"
+
+    def _write_volume(self, name: str, volume: Tensor) -> None:
+        self.paths.volumes.mkdir(parents=True, exist_ok=True)
+        path = self.paths.volumes / f"{name}.mrc"
+        write_mrc_volume(path, volume.cpu().numpy(), self.particles.pixel_size_angstrom)
+
+
+def resolve_stages(config: TrainConfig, box: int) -> list[Stage]:
+    """The stages for images of this box: none larger than it, the last at it (with ``full_box``), none twice."""
+    stages = [stage.model_copy(update={"box": min(stage.box, box)}) for stage in config.stages]
+    if config.full_box:
+        stages[-1] = stages[-1].model_copy(update={"box": box})
+    return [
+        stage
+        for stage, after in zip(stages, [*stages[1:], None], strict=True)
+        if after is None or stage.box < after.box
+    ]

@@ -1,0 +1,191 @@
+r"""Stage C: the network learns by the projection loss (paper eq. 5), one resolution after the other.
+
+For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the stage's box,
+
+    L = mean_i sum_k w_k |R_i(k) - C_i P_i[w sigma_T(.; z_i)](k)|^2 / s^2(k)  /  number of coefficients
+
+with the noise spectrum s^2 and the half-plane's weights w_k (Parseval). The value 1 means that only noise is left.
+
+Order and learning rate depend on the step and the seed alone, so a run that was stopped at any step goes on as if it
+had not been.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.reconstruct.config import Stage, TrainConfig
+from cryoformer.reconstruct.consensus import subtract_projections
+from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.reconstruct.images import FourierImages
+
+WARM_UP_STEPS = 50
+FINAL_RATE = 0.05
+CONDITIONING_SAMPLE = 64
+
+
+@dataclass
+class StageState:
+    """Where a stage stands; what a checkpoint holds beside parameters and optimiser."""
+
+    stage: int
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step tells the log: the loss and the loss of the base alone, of the last batch or epoch."""
+
+    stage: int
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    base_loss: float
+    images_per_second: float
+    end_of_epoch: bool
+
+
+class StageTrainer:
+    """Trains the network at one box. ``images`` are those of that box; ``latents`` one row per image."""
+
+    def __init__(
+        self,
+        model: ConformationModel,
+        images: FourierImages,
+        latents: Float[Tensor, "n k"],
+        stage: Stage,
+        config: TrainConfig,
+        fabric: Fabric,
+    ) -> None:
+        self.model, self.images, self.latents = model, images, latents
+        self.stage, self.config, self.fabric = stage, config, fabric
+        self.points: DecodedPoints = model.points(images.box)
+        self.residuals = subtract_projections(images, crop_volume(model.base, images.box))
+        self.steps_per_epoch = math.ceil(len(images) / stage.batch)
+        self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
+        self.weights = loss_weights(images)
+        groups = model.network.parameter_groups()
+        optimizer = torch.optim.Adam(
+            [
+                {"params": groups["tables"], "lr": config.table_learning_rate},
+                {"params": groups["networks"], "lr": config.learning_rate},
+            ],
+            betas=(0.9, 0.99),
+            eps=1e-15,
+        )
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self.network, self.optimizer = fabric.setup(model.network, optimizer)
+
+    def run(
+        self,
+        state: StageState,
+        report: Callable[[StepReport], None],
+        checkpoint: Callable[[StageState], None],
+        budget_seconds: float | None = None,
+    ) -> None:
+        """Train from ``state`` to the end of the stage, or until the budget is spent; state moves along.
+
+        With a budget, the learning rate falls with whatever runs out first, steps or time, so that the stage
+        always ends at the small rate.
+        """
+        started, before = time.monotonic(), state.seconds
+        last_saved, epoch_started = started, started
+        losses, base_losses, seen = [], [], 0
+        while True:
+            spent = time.monotonic() - started + before
+            done = max(state.step / self.steps, spent / budget_seconds if budget_seconds else 0.0)
+            if done >= 1.0:
+                break
+            rows = self._batch(state)
+            loss, base_loss = self._step(rows, self._rate(state.step, done))
+            losses.append(loss)
+            base_losses.append(base_loss)
+            seen += len(rows)
+            state.step += 1
+            state.seconds = time.monotonic() - started + before
+            ended = state.step % self.steps_per_epoch == 0 or state.step == self.steps
+            now = time.monotonic()
+            kept = slice(None) if ended else slice(-20, None)
+            report(
+                StepReport(
+                    stage=state.stage,
+                    step=state.step,
+                    steps=self.steps,
+                    epoch=(state.step - 1) // self.steps_per_epoch,
+                    loss=_mean(losses[kept]),
+                    base_loss=_mean(base_losses[kept]),
+                    images_per_second=seen / max(now - epoch_started, 1e-9),
+                    end_of_epoch=ended,
+                )
+            )
+            if ended:
+                losses, base_losses, seen, epoch_started = [], [], 0, now
+            if now - last_saved > self.config.checkpoint_seconds:
+                checkpoint(state)
+                last_saved = time.monotonic()
+
+    def _batch(self, state: StageState) -> Tensor:
+        """Rows of the next step: every epoch has its own order, by seed, stage and number."""
+        epoch, place = divmod(state.step, self.steps_per_epoch)
+        generator = torch.Generator().manual_seed(hash((self.config.seed, state.stage, epoch)) % 2**63)
+        order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
+        rows = order[place * self.stage.batch : (place + 1) * self.stage.batch]
+        # Data parallel: every process takes its share of the batch (the last batch of an epoch may be too small).
+        return rows if len(rows) < self.fabric.world_size else rows[self.fabric.global_rank :: self.fabric.world_size]
+
+    def _rate(self, step: int, done: float) -> float:
+        """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
+        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+        return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+    def _step(self, rows: Tensor, rate: float) -> tuple[float, float]:
+        for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = full * rate
+        density = self.network(self.points.encoding, self.latents[rows]).float() * self.points.window
+        predicted = self.model.project(self.points, density, self.images, rows)
+        residual = self.residuals[rows]
+        loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is not finite at box {self.images.box}: lower learning_rate, or use --precision 32"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        with torch.no_grad():
+            base = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(rows)
+        return float(loss), float(base)
+
+
+def loss_weights(images: FourierImages) -> Float[Tensor, "d h"]:
+    """w_k / s^2(k) inside the Nyquist circle, over the number of coefficients there."""
+    inside = radii(images.box, images.device) <= images.box // 2 - 1
+    weights = half_plane_weights(images.box, images.device) * inside
+    return weights / images.noise_deviation().square() / weights.sum()
+
+
+@torch.no_grad()
+def conditioning(model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"]) -> float:
+    """How much the decoded density varies over latents, relative to its own spread over space.
+
+    Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
+    of base and network together. Zero: the decoder ignores its latents.
+    """
+    rows = torch.linspace(0, len(latents) - 1, min(CONDITIONING_SAMPLE, len(latents))).round().long()
+    density = model.decode(points, latents[rows.to(latents.device)])
+    base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
+    spread = (density.mean(dim=0) + base).std()
+    return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(len(values), 1)

@@ -1,0 +1,112 @@
+"""A finished run against its truth, from perfect to blind."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from assess.toy_run import BOX, PARTICLES, STATES, ToyRun, write_truth
+from cryoformer.assess.evaluate import evaluate, evaluate_run, strided
+from cryoformer.assess.fsc import perfect_auc
+from cryoformer.assess.sources import FinishedRun, HomogeneousSource, VolumeSource, run_sources
+from cryoformer.errors import InputError
+
+
+@pytest.fixture
+def truth_folder(tmp_path: Path) -> Path:
+    return write_truth(tmp_path / "truth")
+
+
+def test_a_perfect_run_scores_the_maximum_and_beats_the_consensus(tmp_path: Path, truth_folder: Path) -> None:
+    result = evaluate_run(ToyRun(tmp_path), truth_folder, images=30)
+    ours, consensus = result["sources"]["cryoformer"], result["sources"]["consensus"]
+    for mask in ("molecule", "moving"):
+        assert ours["per_image"][mask]["auc_mean"] == pytest.approx(perfect_auc(BOX))
+        assert ours["per_state"][mask]["resolution_angstrom"] == [8.0] * STATES
+        assert result["cryoformer_over_consensus"]["per_image"][mask] > 1.0
+    assert consensus["per_image"]["moving"]["auc_mean"] < consensus["per_image"]["molecule"]["auc_mean"]
+    assert ours["latents"]["knn_r2"] > 0.9
+    assert consensus["latents"] is None
+    assert len(ours["per_image"]["moving"]["auc"]) == 30
+
+
+def test_a_run_that_ignores_its_latents_scores_as_the_mean(tmp_path: Path, truth_folder: Path) -> None:
+    result = evaluate_run(ToyRun(tmp_path, blend=0.0), truth_folder, images=30)
+    mean = result["sources"]["noise_free_mean"]
+    for kind in ("per_image", "per_state"):
+        for mask in ("molecule", "moving"):
+            expected = pytest.approx(mean[kind][mask]["auc_mean"], abs=1e-5)
+            assert result["sources"]["cryoformer"][kind][mask]["auc_mean"] == expected
+            assert result["cryoformer_over_consensus"][kind][mask] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_moving_region_orders_the_sources(tmp_path: Path, truth_folder: Path) -> None:
+    sources = evaluate_run(ToyRun(tmp_path), truth_folder, images=20)["sources"]
+    names = ["mask_alone", "consensus", "subspace", "cryoformer"]
+    areas = [sources[name]["per_image"]["moving"]["auc_mean"] for name in names]
+    assert areas == sorted(areas)
+    assert areas[0] < areas[1] - 0.05
+
+
+def test_one_volume_for_all_scores_the_same_as_decoding_it_for_each(tmp_path: Path, truth_folder: Path) -> None:
+    run = ToyRun(tmp_path, blend=0.0)
+    sources = evaluate_run(run, truth_folder, 17)["sources"]
+    one, each = (sources[name]["per_image"]["moving"]["auc"] for name in ("consensus", "cryoformer"))
+    np.testing.assert_allclose(one, each, atol=2e-6)
+
+
+def test_other_methods_and_missing_subspaces_are_welcome(tmp_path: Path, truth_folder: Path) -> None:
+    run = ToyRun(tmp_path)
+    run.subspace_latents = None
+    extra = HomogeneousSource("backprojection", run.states[0])
+    result = evaluate_run(run, truth_folder, 5, extra_sources=[extra])
+    assert "subspace" not in result["sources"]
+    assert result["sources"]["backprojection"]["per_state"]["molecule"]["auc"][0] == pytest.approx(perfect_auc(BOX))
+
+
+def test_sources_and_runs_satisfy_their_protocols(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path)
+    assert isinstance(run, FinishedRun)
+    assert all(isinstance(source, VolumeSource) for source in run_sources(run))
+
+
+def test_images_are_strided_evenly_and_never_more_than_there_are() -> None:
+    np.testing.assert_array_equal(strided(5000, 100), np.arange(0, 5000, 50))
+    np.testing.assert_array_equal(strided(7, 100), np.arange(7))
+    with pytest.raises(InputError, match="1 or more"):
+        strided(7, 0)
+
+
+def test_a_state_without_images_is_left_out(tmp_path: Path, truth_folder: Path) -> None:
+    archive = dict(np.load(truth_folder / "truth.npz"))
+    archive["state"] = np.where(archive["state"] == 2, 3, archive["state"])
+    np.savez(truth_folder / "truth.npz", **archive)
+    result = evaluate_run(ToyRun(tmp_path), truth_folder, 10)
+    assert result["sources"]["cryoformer"]["per_state"]["moving"]["states"] == [0, 1, 3, 4]
+
+
+def test_the_result_is_written_whole_and_is_what_is_returned(
+    tmp_path: Path, truth_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ToyRun(tmp_path / "run")
+    stand_in = SimpleNamespace(open_run=lambda path: run)
+    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", stand_in)
+    result = evaluate(run.path, truth_folder, images=10)
+    assert json.loads((run.path / "evaluation.json").read_text()) == result
+    assert [path.name for path in run.path.iterdir()] == ["evaluation.json"]
+    assert result["settings"]["images"] == 10
+    assert result["settings"]["particles"] == PARTICLES
+
+
+def test_a_failed_reconstruction_writes_nothing(
+    tmp_path: Path, truth_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ToyRun(tmp_path / "run")
+    run.consensus = np.full_like(run.consensus, np.nan)
+    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", SimpleNamespace(open_run=lambda path: run))
+    with pytest.raises(InputError, match="not numbers"):
+        evaluate(run.path, truth_folder)
+    assert not (run.path / "evaluation.json").exists()

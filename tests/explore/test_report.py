@@ -1,0 +1,138 @@
+"""The report: one file that needs nothing else, with honest warnings."""
+
+import base64
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from assess.toy_run import ToyRun, write_truth
+from cryoformer.assess.evaluate import evaluate_run
+from cryoformer.errors import InputError
+from cryoformer.explore import report
+from cryoformer.explore.report_text import duration, repeat_command, settings_rows, warnings
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Surfaces are drawn in full in their own tests; here only the page matters."""
+    picture = Image.new("RGB", (8, 8), "white")
+
+    def stand_in(morph: object, path: Path) -> Path:
+        picture.save(path)
+        return path
+
+    monkeypatch.setattr(report, "morph_figure", stand_in)
+    monkeypatch.setattr(report, "motion_gif", stand_in)
+
+
+def run_with_evaluation(folder: Path, blend: float = 1.0) -> tuple[ToyRun, Path]:
+    truth = write_truth(folder / "truth")
+    run = ToyRun(folder / "run", blend=blend)
+    run.path.mkdir()
+    (run.path / "evaluation.json").write_text(json.dumps(evaluate_run(run, truth, images=10)))
+    return run, truth
+
+
+def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
+    run, truth = run_with_evaluation(tmp_path)
+    path = report.report_run(run, truth)
+    page = path.read_text()
+    assert path == run.path / "report.html"
+    assert path.stat().st_size < 20e6
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(addresses) == 5
+    for address in addresses:
+        assert address.startswith("data:image/")
+        Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))).verify()
+    assert "url(" not in page
+    assert "<script" not in page
+    assert {p.name for p in (run.path / "figures").iterdir()} == {
+        "morph.png", "motion.gif", "landscape.png", "training.png", "fsc.png",
+    }  # fmt: skip
+
+
+def test_numbers_settings_and_command_are_on_the_page(tmp_path: Path) -> None:
+    run, truth = run_with_evaluation(tmp_path)
+    page = report.report_run(run, truth).read_text()
+    for text in ("120 particle images (24 × 24 pixels of 4 Å)", "0.458", "model.queries", "cryoformer x", "R² = 0.9"):
+        assert text in page
+    assert "Before you believe it" not in page
+
+
+def test_without_truth_it_says_that_nothing_is_proven(tmp_path: Path) -> None:
+    page = report.report_run(ToyRun(tmp_path)).read_text()
+    assert "nothing on this page proves that a motion is real" in page
+    assert "first principal component (the largest variation" in page
+    assert "Against the truth" not in page
+
+
+def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path)
+    run.config["particles"] = "<script>alert(1)</script>"
+    page = report.report_run(run).read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_decoder_that_ignores_its_latents_is_reported(tmp_path: Path) -> None:
+    assert any("hardly uses the latents" in w for w in warnings(ToyRun(tmp_path, conditioning=0.001), None, False))
+    assert not any("hardly uses" in w for w in warnings(ToyRun(tmp_path, conditioning=0.2), None, False))
+
+
+def test_uncertain_latents_and_failed_losses_are_reported(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path)
+    run.latents_covariance = 1000.0 * run.latents_covariance
+    run.metrics.append({"stage": "train", "loss": float("nan")})
+    text = " ".join(warnings(run, None, False))
+    assert "less certain" in text
+    assert "not a number" in text
+
+
+def test_a_reconstruction_no_better_than_its_consensus_is_reported(tmp_path: Path) -> None:
+    run, truth = run_with_evaluation(tmp_path, blend=0.0)
+    page = report.report_run(run, truth).read_text()
+    assert "not clearly closer to the truth than the consensus map" in page
+
+
+def test_an_old_evaluation_is_reported_and_a_broken_one_refused(tmp_path: Path) -> None:
+    run, truth = run_with_evaluation(tmp_path)
+    (run.path / "latents.npz").write_bytes(b"")
+    os.utime(run.path / "evaluation.json", (0, 0))
+    assert "older than latents.npz" in report.report_run(run, truth).read_text()
+    (run.path / "evaluation.json").write_text("{")
+    with pytest.raises(InputError, match="no JSON file"):
+        report.report_run(run, truth)
+    (run.path / "evaluation.json").write_text("{}")
+    with pytest.raises(InputError, match="another version"):
+        report.report_run(run, truth)
+
+
+def test_write_report_opens_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ToyRun(tmp_path)
+    opened = SimpleNamespace(open_run=lambda path: run)
+    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", opened)
+    assert report.write_report(str(tmp_path)) == tmp_path / "report.html"
+
+
+def test_the_truth_of_another_stack_leaves_no_report(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path / "run")
+    run.path.mkdir()
+    with pytest.raises(InputError):
+        report.report_run(run, tmp_path)
+    assert list(run.path.iterdir()) == []
+
+
+def test_small_texts(tmp_path: Path) -> None:
+    assert [duration(s) for s in (12.0, 600.0, 7200.0)] == ["12 seconds", "10 minutes", "2.0 hours"]
+    assert settings_rows({"a": 1, "b": {"c": [2, 3]}}) == [("a", "1"), ("b.c", "[2, 3]")]
+    run = ToyRun(tmp_path)
+    assert repeat_command(run) == "cryoformer x"
+    del run.config["command"]
+    assert repeat_command(run).startswith("cryoformer train stack.star --out ")
