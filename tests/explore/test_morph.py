@@ -42,6 +42,13 @@ def test_dust_is_hidden_and_a_loose_domain_is_not() -> None:
     assert clean[9, 12, 12] == volume[9, 12, 12]
 
 
+def test_specks_do_not_shrink_the_molecule_in_its_picture() -> None:
+    states = toy_states()
+    speck = 0.9 * blob((10, 10, 10), 0.4)
+    clean, specked = (prepare_morph(volumes, LABELS).camera for volumes in (states, [v + speck for v in states]))
+    assert specked.half_width == pytest.approx(clean.half_width, abs=1.0)
+
+
 def test_the_figure_shows_the_moving_part_in_colour(tmp_path: Path) -> None:
     path = morph_figure(prepare_morph(toy_states(), LABELS, toy_states()), tmp_path / "morph.png", size=120)
     picture = np.asarray(Image.open(path).convert("RGB")).astype(float)

@@ -16,7 +16,7 @@ from assess.toy_run import ToyRun, write_truth
 from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
 from cryoformer.explore import report
-from cryoformer.explore.report_text import duration, repeat_command, settings_rows, warnings
+from cryoformer.explore.report_text import duration, repeat_command, settings_rows, summary, warnings
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,14 @@ def test_the_truth_of_another_stack_leaves_no_report(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         report.report_run(run, tmp_path)
     assert list(run.path.iterdir()) == []
+
+
+def test_the_resolution_of_the_consensus_is_told_where_half_maps_were_compared(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path)
+    assert "Half-maps" not in summary(run, None)
+    # 24 pixels of 4 A: 0.143 is reached half-way between shells 6 and 7.
+    run.metrics[0]["half_map_fsc"] = [1.0] * 6 + [0.243, 0.043] + [0.0] * 5
+    assert "agree to 14.8 Å (FSC 0.143" in summary(run, None)
 
 
 def test_small_texts(tmp_path: Path) -> None:

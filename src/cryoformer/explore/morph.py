@@ -63,7 +63,7 @@ def prepare_morph(
     volumes = [_displayed(volume) for volume in reconstructed]
     if true is None:
         row = _row("reconstructed", volumes, None)
-        return Morph([row], labels, choose_camera(volumes, state_spread(volumes).deviation, row.level))
+        return Morph([row], labels, _camera(row))
     true_volumes = [_displayed(volume) for volume in true]
     above = _row("true", true_volumes, None)
     mean = state_spread(volumes).mean
@@ -72,8 +72,7 @@ def prepare_morph(
     scale = float((above.mean * mean)[inside].sum() / max(float((mean**2)[inside].sum()), 1e-300))
     scaled = [np.asarray(volume * max(scale, 1e-12), dtype=np.float32) for volume in volumes]
     below = _row("reconstructed", scaled, int(inside.sum()))
-    camera = choose_camera(true_volumes, state_spread(true_volumes).deviation, above.level)
-    return Morph([above, below], labels, camera)
+    return Morph([above, below], labels, _camera(above))
 
 
 def morph_figure(morph: Morph, path: Path, size: int = 300) -> Path:
@@ -154,6 +153,12 @@ def _row(name: str, states: list[np.ndarray], voxels: int | None) -> Row:
     spread = state_spread(states)
     level = contour_level(spread.mean) if voxels is None else matching_level(spread.mean, voxels)
     return Row(name, states, spread.mean, level, mobility(spread.deviation, level))
+
+
+def _camera(row: Row) -> Camera:
+    """Chosen without the specks that are not drawn, or they would make the molecule small in its picture."""
+    clean = [without_dust(volume, row.level) for volume in row.states]
+    return choose_camera(clean, state_spread(clean).deviation, row.level)
 
 
 def _projected_differences(row: Row, camera: Camera, columns: list[int]) -> Float[np.ndarray, "m h w"]:

@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from cryoformer.assess.fsc import resolution
 from cryoformer.assess.sources import FinishedRun
 from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
 
 LOWEST_CONDITIONING = 0.02
 """Below this ratio (spread of the decoded density over latents / the density's own spread) the decoder as good as
-ignores the latents. A domain of 7 % of the mass that swings by its own size gives 0.12."""
+ignores the latents. A domain of 7 % of the mass that swings by its own size gives 0.12 over the whole box, more over
+the decoded points alone."""
 LOWEST_GAIN = 1.02
+HALF_MAP_THRESHOLD = 0.143
 LOWEST_R2 = 0.2
 
 
@@ -23,6 +26,10 @@ def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
     )
     seconds = [entry["elapsed_s"] for entry in run.metrics if isinstance(entry.get("elapsed_s"), int | float)]
     text += f" in {duration(float(max(seconds)))}." if seconds else "."
+    halves = next((entry["half_map_fsc"] for entry in run.metrics if entry.get("half_map_fsc")), None)
+    if halves is not None:
+        reached = resolution(np.array(halves, dtype=np.float64), run.box, run.pixel_size_angstrom, HALF_MAP_THRESHOLD)
+        text += f" Half-maps of the consensus, at the poses given, agree to {reached:.3g} Å (FSC 0.143, no mask)."
     if evaluation is None:
         return text
     perfect, ours = evaluation["settings"]["auc_of_a_perfect_map"], evaluation["sources"]["cryoformer"]

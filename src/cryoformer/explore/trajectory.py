@@ -52,7 +52,7 @@ def component_trajectory(latents: Float[np.ndarray, "n k"], frames: int = FRAMES
     half = max(int(SLAB / 2.0 * len(order)), 1)
     middles = [min(int(quantile * len(order)), len(order) - 1) for quantile in quantiles]
     means = np.stack([latents[order[max(middle - half, 0) : middle + half + 1]].mean(axis=0) for middle in middles])
-    labels = [f"{quantile:.0%} of the particles below" for quantile in quantiles]
+    labels = [f"quantile {quantile:.0%}" for quantile in quantiles]
     return Trajectory(nearest_latents(latents, means), labels, None)
 
 

@@ -6,9 +6,10 @@ divided by the transform of the bilinear kernel, sinc^2, is the projection's hal
 
     F(k) = (s / a)^3 / sinc^2(k h) * FFT[ sum_p sigma_p triangle((u - (R x_p + t)) / h) ](k)
 
-with s the spacing of the points, a the size of the pixel that densities refer to and h = a' / OVERSAMPLING (rounded to an even grid) the pitch of
-the fine grid. The cost grows with the points that hold density, not with the cube of the box. Gradients reach
-densities, rotations and shifts. The slow twin, rotate the grid and sum, is in :mod:`cryoformer.imaging.reference`.
+with s the spacing of the points, a the size of the pixel that densities refer to and h = a' / OVERSAMPLING (the fine
+grid made even) the pitch of the fine grid. The cost grows with the points that hold density, not with the cube of the
+box. Gradients reach densities, rotations and shifts. The slow twin, rotate the grid and sum, is in
+:mod:`cryoformer.imaging.reference`.
 """
 
 from typing import Any

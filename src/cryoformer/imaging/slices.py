@@ -78,14 +78,15 @@ def interpolate_slices(plane: SlicePlane, rotations: Float[Tensor, "b 3 3"]) -> 
     fraction = k - floor
     x0, y0, z0 = floor.long().unbind(-1)
     fx, fy, fz = fraction.unbind(-1)
-    indices, weights = [], []
-    for dz in (0, 1):
-        for dy in (0, 1):
-            for dx in (0, 1):
-                row = (z0 + dz) % side * side + (y0 + dy) % side
-                indices.append(row * (side // 2 + 1) + x0 + dx)
-                weights.append((fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz))
-    return SliceInterpolation(torch.stack(indices, -1), torch.stack(weights, -1), mirror[..., 0])
+    zs, ys = [z0 % side * side, (z0 + 1) % side * side], [y0 % side, (y0 + 1) % side]
+    wz, wy, wx = [1 - fz, fz], [1 - fy, fy], [1 - fx, fx]
+    index = x0.new_empty(*x0.shape, 8)
+    weight = fx.new_empty(*fx.shape, 8)
+    for corner in range(8):
+        dz, dy, dx = corner >> 2, corner >> 1 & 1, corner & 1
+        index[..., corner] = (zs[dz] + ys[dy]) * (side // 2 + 1) + x0 + dx
+        weight[..., corner] = wz[dz] * wy[dy] * wx[dx]
+    return SliceInterpolation(index, weight, mirror[..., 0])
 
 
 def extract_slices(

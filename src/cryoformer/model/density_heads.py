@@ -13,7 +13,7 @@ shift the density as a whole, which no data ask for, and their effect dies befor
 
 * A's row for the constant begins where F_S averages to zero over space: what differs from place to place leads;
 * the logits begin with a spread of about ``INITIAL_LOGITS`` over space;
-* the output layer begins at ordinary size. At a tenth of it the same conditioning takes four times as many steps.
+* the output layer begins at ordinary size: at a tenth of it conditioning comes some four times later.
 
 Measured in docs/model.md.
 """
@@ -34,8 +34,8 @@ from cryoformer.model.spatial_attention import (
     token_density,
 )
 
-# Standard deviation of the logits over space, at the start. At a fifth of it conditioning does not switch on in some
-# hundred steps; at twice and four times it, later again, for few points then share a query.
+# Standard deviation of the logits over space, at the start. Halved, conditioning switches on later; doubled, the motion
+# is followed less well in the end, for few points then share a query.
 INITIAL_LOGITS = 0.7
 
 

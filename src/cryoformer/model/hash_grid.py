@@ -22,9 +22,8 @@ from cryoformer.model.sparse_encoding import EncodingMatrix, apply_encoding
 
 PRIMES = (1, 2654435761, 805459861)
 CORNERS = torch.tensor([[i & 1, (i >> 1) & 1, (i >> 2) & 1] for i in range(8)])
-# Far above Instant-NGP's 1e-4: attention over space must differ from place to place for a latent to have any effect
-# that a gradient can find. Measured on the densities of a moving domain: with 0.1 the motion is followed within 75
-# steps of eight states, with 0.01 or 1 within 200 to 300.
+# Far above Instant-NGP's 1e-4: attention must differ from place to place before a gradient can make a latent's effect
+# local. With 0.01 conditioning comes later; with 1 the features start as noise that the density has to unlearn.
 INITIAL_RANGE = 0.1
 
 

@@ -12,11 +12,11 @@ and the elementwise passes over them. What else is worth knowing:
   sums of rows, and what belongs to a point broadcasts along contiguous memory.
 * Keys carry scale * log2(e), for exp2 takes half the time of exp, and are centred over n, which softmax does not see.
   Where norms then bound the logits, no maximum is subtracted; else it is.
-* The weights stay unnormalised, e = 2^logit with s = sum_n e_n: ReLU(sum e v / s + r) = ReLU(sum e v + s r) / s.
+* The residual enters as what the product with the values adds to: no pass of its own.
 * Backward, with m = g [h > 0] and W = w2 v: da = m W^T, dlogit = a (da - sum a da), dv = w2 a^T m, dr = w2 sum_i m. The
   hidden values are not needed again: sum g h, the gradient of w2, is sum_n v (a^T m) + sum r m.
 
-Each tile costs two products forward and six backward; the products are over 80 % of the time.
+Each tile costs two products forward and six backward; they are some three quarters of the time.
 """
 
 import math
@@ -30,11 +30,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOG2E = math.log2(math.e)
-# Elements of a tile's weights for each thread: half a megabyte of float32, so that two or three such buffers fit the
-# second-level cache of a core. Half of it and four times it were 5 and 10 % slower.
-TILE_ELEMENTS = 2**17
-# Images that share a tile. More would leave few points a tile, and the last axis short.
-TILE_IMAGES = 16
+# Elements of a tile's weights for each thread, a megabyte of float32, and images that share a tile. Measured on cores
+# with a megabyte of second-level cache: half as many elements, or two or four times as many images (which leaves fewer
+# points a tile, and the last axis short), were 5 to 20 % slower.
+TILE_ELEMENTS = 2**18
+TILE_IMAGES = 8
 # 2^60 leaves room for the sum over n, the product with values and their gradients on either side of 1.
 LARGEST_SAFE_LOGIT = 60.0
 
@@ -54,22 +54,22 @@ class _Group:
 
     def weights_and_hidden(
         self, features: Tensor, residual: Tensor, bounded: bool, weights: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """e [b, n, t], s [b, 1, t] and s (sum_n a_n v_n + r) [b, h, t] for features [t, c] and residual [h, t].
+    ) -> tuple[Tensor, Tensor]:
+        """a [b, n, t] and sum_n a_n v_n + r [b, h, t], before the ReLU, for features [t, c] and residual [h, t].
 
-        The first and the last lie in the buffers ``weights`` and ``hidden``.
+        They lie in the buffers ``weights`` and ``hidden``.
         """
         t = len(features)
         flat = weights[: len(self.keys) * t].view(-1, t)
         torch.mm(self.keys, features.t(), out=flat)
-        e = flat.view(self.count, self.queries, t)
+        a = flat.view(self.count, self.queries, t)
         if not bounded:
-            e.sub_(e.amax(dim=1, keepdim=True))
-        e.exp2_()
-        s = e.sum(dim=1, keepdim=True)
+            a.sub_(a.amax(dim=1, keepdim=True))
+        a.exp2_()
+        a.mul_(a.sum(dim=1, keepdim=True).reciprocal_())
         h = hidden[: self.count * len(residual) * t].view(self.count, -1, t)
-        torch.bmm(self.values, e, out=h)
-        return e, s, h.addcmul_(s, residual)
+        torch.baddbmm(residual.expand_as(h), self.values, a, out=h)
+        return a, h
 
 
 class _Tiling:
@@ -132,11 +132,10 @@ class _GroupSums:
         to_residual: Tensor,
     ) -> None:
         """Add a tile: features [t, c], residual [h, t], the density's gradient [b, t]; sums [c, t] and [h, t] grow."""
-        e, s, h = self.group.weights_and_hidden(features, residual, tiling.bounded, tiling.weights, tiling.hidden)
+        a, h = self.group.weights_and_hidden(features, residual, tiling.bounded, tiling.weights, tiling.hidden)
         # m = gradient where h > 0, else 0: one pass instead of a comparison and a product.
         m = torch.ops.aten.threshold_backward.grad_input(gradient[:, None].expand_as(h), h, 0.0, grad_input=h)
         to_residual.add_(m.sum(dim=0))
-        a = e.mul_(s.reciprocal_())
         torch.baddbmm(self.to_values, a, m.transpose(1, 2), out=self.to_values)
         if to_features is None:
             return
@@ -170,11 +169,10 @@ class _TiledDensity(torch.autograd.Function):
         output = w2.expand(tiling.groups[0].count, 1, -1).contiguous()
         for points, tile_features, tile_residual in tiling.tiles():
             for group in tiling.groups:
-                _, s, h = group.weights_and_hidden(
+                _, h = group.weights_and_hidden(
                     tile_features, tile_residual, tiling.bounded, tiling.weights, tiling.hidden
                 )
-                projected = torch.bmm(output[: group.count], h.relu_())
-                torch.div(projected[:, 0], s[:, 0], out=density[group.images, points])
+                density[group.images, points] = torch.bmm(output[: group.count], h.relu_())[:, 0]
         return density.add_(b2)
 
     @staticmethod

@@ -19,10 +19,10 @@ class _Settings(BaseModel):
 class SubspaceConfig(_Settings):
     """Stage B, :mod:`cryoformer.reconstruct.subspace`."""
 
-    box: int = Field(32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
-    dimension: int = Field(6, ge=1, le=32, description="Components to start with; those without support vanish")
-    iterations: int = Field(15, ge=1, description="EM steps, at most")
-    tolerance: float = Field(0.01, ge=0, description="Stop when a step gains less log likelihood per image")
+    box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
+    dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
+    iterations: int = Field(default=15, ge=1, description="EM steps, at most")
+    tolerance: float = Field(default=0.01, ge=0, description="Stop when a step gains less log likelihood per image")
 
 
 class Stage(_Settings):
@@ -30,7 +30,7 @@ class Stage(_Settings):
 
     box: int = Field(ge=8, description="Box the images are Fourier-cropped to (at most their own)")
     epochs: float = Field(gt=0)
-    batch: int = Field(32, ge=1, description="Images a step")
+    batch: int = Field(default=32, ge=1, description="Images a step")
 
 
 class TrainConfig(_Settings):
@@ -38,26 +38,31 @@ class TrainConfig(_Settings):
 
     seed: int = 0
     device: str = "auto"
-    devices: int = Field(1, ge=1, description="Processes (data parallel); each reads all images")
+    devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
     precision: Literal["auto", "32", "bf16"] = "auto"
     invert: Literal["auto", "yes", "no"] = "auto"
     subspace: SubspaceConfig = SubspaceConfig()
     model: ModelConfig = ModelConfig()
     decode: Literal["flexible", "occupied"] = Field(
-        "flexible", description="Points that the transformer decodes: where density varies, or all that hold density"
+        default="flexible",
+        description="Points that the transformer decodes: where density varies, or all that hold density",
     )
-    base: bool = Field(True, description="Add the transformer's density to the back-projection of what it leaves")
+    base: bool = Field(
+        default=True, description="Add the transformer's density to the back-projection of what it leaves"
+    )
     stages: tuple[Stage, ...] = (
         Stage(box=32, epochs=5, batch=64),
         Stage(box=48, epochs=4, batch=32),
         Stage(box=64, epochs=6, batch=32),
     )
-    full_box: bool = Field(True, description="End at the images' own box: the last stage's box is replaced by it")
-    learning_rate: float = Field(1e-3, gt=0)
-    table_learning_rate: float = Field(1e-2, gt=0)
-    refine_latents: bool = Field(True, description="Sharpen the latents by the decoder's own likelihood")
-    latent_states: int = Field(256, ge=2, description="States that the sharpened latents are expectations over")
-    checkpoint_seconds: float = Field(60.0, gt=0)
+    full_box: bool = Field(
+        default=True, description="End at the images' own box: the last stage's box is replaced by it"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0)
+    table_learning_rate: float = Field(default=1e-2, gt=0)
+    refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
+    latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
 
     @field_validator("model", mode="before")
     @classmethod

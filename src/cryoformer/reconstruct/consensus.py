@@ -37,8 +37,8 @@ class Consensus:
     """Homogeneous density [z, y, x] of the images' box, its half-map FSC per shell and the noise power per shell."""
 
     volume: Float[Tensor, "d d d"]
-    half_map_fsc: Float[Tensor, " s"]
-    noise_power: Float[Tensor, " s"]
+    half_map_fsc: Float[Tensor, " half"]
+    noise_power: Float[Tensor, " bands"]
 
 
 def reconstruct_consensus(images: FourierImages) -> Consensus:
@@ -73,7 +73,7 @@ def wiener_backprojection(
 
 def residual_noise_power(
     images: FourierImages, volume: Float[Tensor, "d d d"], sample: int = 2000
-) -> Float[Tensor, " s"]:
+) -> Float[Tensor, " bands"]:
     """Noise variance per shell: the mean power of what a density leaves unexplained in a sample of images."""
     rows = torch.linspace(0, len(images) - 1, min(sample, len(images)), device=images.device).round().long()
     power = subtract_projections(images.subset(rows), volume).abs().square().mean(dim=0)

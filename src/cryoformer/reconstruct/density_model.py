@@ -3,8 +3,8 @@ r"""The density of a conformation, as trained: a base that all share and the tra
     sigma(x; z) = b(x) + w(x) sigma_T(x; z)
 
 sigma_T is the network, w a soft window over the points that it decodes, b the base: the Wiener-filtered
-back-projection of what the network leaves unexplained (:mod:`.consensus`). The paper lets the network give all of sigma;
-``base = 0`` and a window over all occupied points is that.
+back-projection of what the network leaves unexplained (:mod:`.consensus`). The paper lets the network give all of
+sigma; ``base = 0`` and a window over all occupied points is that.
 """
 
 from collections.abc import Iterator
@@ -88,12 +88,13 @@ class ConformationModel:
         )
         return images.ctf[rows] * half_planes
 
-    @torch.no_grad()
     def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Densities [z, y, x] of latent points at the full box, a few at a time."""
         points = self.points(self.box)
         for some in latents.to(self.base.device).split(batch):
-            for density in self.decode(points, some):
+            with torch.no_grad():
+                decoded = self.decode(points, some)
+            for density in decoded:
                 volume = self.base.reshape(-1).clone()
                 volume[points.voxels] += density
                 yield volume.reshape(self.base.shape).cpu().numpy()

@@ -1,8 +1,8 @@
 r"""Stage D: latents by the decoder's own likelihood.
 
-The linear subspace gives every particle a Gaussian posterior under a linear model and a Gaussian prior. Once the network
-knows the densities sigma(.; z), a particle's latent is read again against a set of states z_m taken from the
-population itself:
+The linear subspace gives every particle a Gaussian posterior under a linear model and a Gaussian prior. Once the
+network knows the densities sigma(.; z), a particle's latent is read again against a set of states z_m taken from
+the population itself:
 
     log p(Y_i | m) = -sum_k w_k |R_i - C_i P_i w sigma_T(.; z_m)|^2 / s^2
     p(m | Y_i)  ~  pi_m p(Y_i | m),      pi by EM (the non-parametric maximum-likelihood prior; Kiefer & Wolfowitz 1956,

@@ -47,6 +47,7 @@ class RunLog:
         logger = logging.getLogger("cryoformer")
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
+        logger.propagate = False
         self._progress.start()
         return self
 
@@ -55,6 +56,7 @@ class RunLog:
     ) -> None:
         self._progress.stop()
         logging.getLogger("cryoformer").removeHandler(self._handler)
+        logging.getLogger("cryoformer").propagate = True
 
     @property
     def elapsed(self) -> float:

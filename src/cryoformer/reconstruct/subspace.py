@@ -5,11 +5,11 @@ r"""Stage B: a linear subspace of densities, by closed-form EM for 3D probabilis
 With A_i = C_i P_i U and r_i = Y_i - C_i P_i mu, whitened by the noise spectrum:
 
     E-step   S_i = (A_i^H A_i + I)^-1,   z_i = S_i A_i^H r_i
-    M-step   one (k + 1) x (k + 1) system per Fourier voxel (:mod:`.normal_equations`), then the mask of what is occupied
+    M-step   a (k + 1) x (k + 1) system per Fourier voxel (:mod:`.normal_equations`), then the mask of what is occupied
 
-The prior of every component is Gaussian per shell with a variance that is estimated along the way (automatic relevance
-determination): a component that the data do not support shrinks to nothing, which chooses k. The paper has no such
-stage; it conditions the transformer from the first step on (see the docs, theory).
+The prior of every component is Gaussian per shell with a variance that is estimated along the way (automatic
+relevance determination): a component that the data do not support shrinks to nothing, which chooses k. The paper has
+no such stage; it conditions the transformer from the first step on (see the docs, theory).
 """
 
 import math

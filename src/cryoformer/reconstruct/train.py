@@ -6,6 +6,7 @@ the last one with ``--resume``.
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from cryoformer.reconstruct.latents import refine_latents
 from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, model_tensors
-from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning
+from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning, mean_density
 
 # Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
 LATENT_BOX = 48
-# Below this share of the density's own spread a decoder that varies with its latents cannot be told from one that does not.
+# A decoder whose density varies by less than this share of its own spread ignores its latents.
 LEAST_CONDITIONING = 0.02
 # Of the time left when training begins, what the last base and latents may take.
 CLOSING_SHARE = 0.15
@@ -183,42 +184,56 @@ class _Reconstruction:
             latents, covariance = tensors["latents"], tensors["covariance"]
             state = StageState(facts["stage"], facts["step"], facts["seconds"])
             optimizer = unflatten_optimizer(tensors, facts["optimizer"]) if facts["optimizer"] else None
+            average = {name.removeprefix("average."): x for name, x in tensors.items() if name.startswith("average.")}
             self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
         else:
             model = linear.new_model(consensus.volume, images.pixel_size_angstrom, self.config)
             latents, covariance = linear.latents, linear.covariance
         model.network.to(images.device)
 
-        def save(state: StageState, trainer: StageTrainer | None) -> None:
-            if self.main:
-                tensors, facts = model_tensors(model)
-                more, groups = flatten_optimizer(trainer.optimizer.state_dict()) if trainer else ({}, None)
-                facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
-                save_tensors(path, tensors | more | {"latents": latents, "covariance": covariance}, facts)
-
         for number in range(state.stage, len(stages)):
             stage, started = stages[number], state if number == state.stage else StageState(number)
             self.log.stage(f"training at {stage.box} pixels ({number + 1} of {len(stages)})")
-            cropped = images.crop(stage.box)
-            trainer = StageTrainer(model, cropped, latents, stage, self.config, self.fabric)
+            trainer = StageTrainer(model, images.crop(stage.box), latents, stage, self.config, self.fabric)
             if optimizer is not None:
                 trainer.optimizer.load_state_dict(optimizer)
+                trainer.average.load_state_dict(average)
                 optimizer = None
             trainer.run(
                 started,
-                lambda report, trainer=trainer: self._report(report, trainer, latents),  # type: ignore[misc]
-                lambda now, trainer=trainer: save(now, trainer),  # type: ignore[misc]
+                partial(self._report, trainer=trainer, latents=latents),
+                partial(self._save, model=model, latents=latents, covariance=covariance, trainer=trainer),
                 self._stage_budget(stages[number:], started),
             )
+            trainer.finish()
             if self.config.base and stage.box == images.box:
                 self._update_base(model, images, trainer, latents, linear.occupancy)
             if self.config.refine_latents:
                 latents, covariance = self._refine(model, images, latents, stage.box)
-            save(StageState(number + 1), None)
+            self._save(StageState(number + 1), model, latents, covariance, None)
         return model, latents, covariance
 
+    def _save(
+        self,
+        state: StageState,
+        model: ConformationModel,
+        latents: Tensor,
+        covariance: Tensor,
+        trainer: StageTrainer | None,
+    ) -> None:
+        """Where training stands: parameters, base, latents, and the optimiser where a stage is under way."""
+        if not self.main:
+            return
+        tensors, facts = model_tensors(model)
+        more, groups = flatten_optimizer(trainer.optimizer.state_dict()) if trainer else ({}, None)
+        if trainer:
+            more |= {f"average.{name}": value for name, value in trainer.average.state_dict().items()}
+        tensors |= more | {"latents": latents, "covariance": covariance}
+        facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
+        save_tensors(self.paths.checkpoint("training"), tensors, facts)
+
     def _stage_budget(self, left: list[Stage], state: StageState) -> float | None:
-        """Seconds that the first of these stages may take: its share, by epochs and pixels, of the time that is left."""
+        """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left."""
         if self.budget is None:
             return None
         costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
@@ -251,16 +266,21 @@ class _Reconstruction:
         latents: Tensor,
         occupancy: Tensor,
     ) -> None:
-        """The base becomes the back-projection of what the network leaves (one closed-form step of coordinate descent)."""
+        """The base becomes the back-projection of what the network's deviations from its own mean leave.
+
+        So what does not vary is Wiener-filtered as a whole, the network's mean included: one closed-form step.
+        """
         self.log.stage("base density")
         points = trainer.points
+        still = mean_density(model, points, latents)
 
         @torch.no_grad()
         def explained(rows: Tensor) -> Tensor:
-            return model.project(points, model.decode(points, latents[rows]), images, rows)
+            return model.project(points, model.decode(points, latents[rows]) - still, images, rows)
 
         base, _ = wiener_backprojection(images, explained)
         model.base = base * occupancy
+        model.base.view(-1)[points.voxels] -= still
 
     def _refine(
         self, model: ConformationModel, images: FourierImages, latents: Tensor, box: int

@@ -6,10 +6,14 @@ For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the
 
 with the noise spectrum s^2 and the half-plane's weights w_k (Parseval). The value 1 means that only noise is left.
 
+What a stage ends with is the running average of the parameters over about the last hundred steps (Polyak & Juditsky
+1992): at these signal-to-noise ratios it takes off as much noise as several epochs more.
+
 Order and learning rate depend on the step and the seed alone, so a run that was stopped at any step goes on as if it
 had not been.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -29,6 +33,7 @@ from cryoformer.reconstruct.images import FourierImages
 WARM_UP_STEPS = 50
 FINAL_RATE = 0.05
 CONDITIONING_SAMPLE = 64
+AVERAGE_DECAY = 0.99
 
 
 @dataclass
@@ -83,6 +88,7 @@ class StageTrainer:
             eps=1e-15,
         )
         self._rates = [group["lr"] for group in optimizer.param_groups]
+        self.average = copy.deepcopy(model.network).requires_grad_(False)
         self.network, self.optimizer = fabric.setup(model.network, optimizer)
 
     def run(
@@ -107,6 +113,7 @@ class StageTrainer:
                 break
             rows = self._batch(state)
             loss, base_loss = self._step(rows, self._rate(state.step, done))
+            self._average(state.step)
             losses.append(loss)
             base_losses.append(base_loss)
             seen += len(rows)
@@ -132,6 +139,16 @@ class StageTrainer:
             if now - last_saved > self.config.checkpoint_seconds:
                 checkpoint(state)
                 last_saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Put the averaged parameters into the model."""
+        self.model.network.load_state_dict(self.average.state_dict())
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
+        for average, current in zip(self.average.parameters(), self.model.network.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
 
     def _batch(self, state: StageState) -> Tensor:
         """Rows of the next step: every epoch has its own order, by seed, stage and number."""
@@ -163,7 +180,7 @@ class StageTrainer:
         self.optimizer.step()
         with torch.no_grad():
             base = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(rows)
-        return float(loss), float(base)
+        return float(loss.detach()), float(base)
 
 
 def loss_weights(images: FourierImages) -> Float[Tensor, "d h"]:
@@ -185,6 +202,18 @@ def conditioning(model: ConformationModel, points: DecodedPoints, latents: Float
     base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
     spread = (density.mean(dim=0) + base).std()
     return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
+
+
+@torch.no_grad()
+def mean_density(
+    model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"], sample: int = 1024
+) -> Float[Tensor, " p"]:
+    """What the network adds on average over the population."""
+    rows = torch.linspace(0, len(latents) - 1, min(sample, len(latents))).round().long().to(latents.device)
+    total = torch.zeros_like(points.window)
+    for batch in rows.split(64):
+        total += model.decode(points, latents[batch]).sum(dim=0)
+    return total / len(rows)
 
 
 def _mean(values: list[float]) -> float:

@@ -1,0 +1,40 @@
+"""Back-projection: right density, right noise, and nothing left when the density is taken off."""
+
+from dataclasses import replace
+
+import torch
+
+from cryoformer.reconstruct.consensus import reconstruct_consensus, subtract_projections, wiener_backprojection
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.reshape(-1), b.reshape(-1)]))[0, 1])
+
+
+def test_consensus_is_the_mean_density_on_its_own_scale(moving) -> None:
+    truth = torch.stack([moving.density(t) for t in moving.t.tolist()]).mean(dim=0)
+    consensus = reconstruct_consensus(moving.images)
+    assert correlation(consensus.volume, truth) > 0.98
+    scale = float((consensus.volume * truth).sum() / truth.square().sum())
+    assert abs(scale - 1) < 0.05  # the Wiener filter shrinks a little
+    assert float(consensus.half_map_fsc[1:4].min()) > 0.9
+
+
+def test_noise_spectrum_is_found_whatever_is_assumed_at_first(moving) -> None:
+    wrong = replace(moving.images, noise_power=torch.ones_like(moving.images.noise_power))
+    found = reconstruct_consensus(wrong).noise_power
+    # Beyond the shells that hold heterogeneity, white noise of variance 0.7^2 per pixel. 600 images average it well.
+    expected = moving.images.noise_power
+    assert torch.allclose(found[5:12], expected[5:12], rtol=0.1)
+
+
+def test_true_density_leaves_noise_only(moving) -> None:
+    residual = subtract_projections(moving.images, moving.density(0.5))
+    before, after = moving.images.coefficients[:, 1, 0].abs().mean(), residual[:, 1, 0].abs().mean()
+    assert float(after) < 0.6 * float(before)
+
+
+def test_what_is_subtracted_is_not_reconstructed(moving) -> None:
+    volume, fsc = wiener_backprojection(moving.images, lambda rows: moving.images.coefficients[rows])
+    assert float(volume.abs().max()) == 0.0
+    assert float(fsc.abs().max()) == 0.0

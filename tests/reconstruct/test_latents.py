@@ -1,0 +1,61 @@
+"""Latents by likelihood over states: the arithmetic against Gaussians, and the reading of a known decoder."""
+
+import numpy as np
+import pytest
+import torch
+
+from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
+from cryoformer.reconstruct.latents import choose_states, posterior_over_states, refine_latents
+
+from .conftest import BOX, PIXEL, blob, moving_centre
+
+
+class KnownDecoder(ConformationModel):
+    """The true motion in place of a network: latent = t."""
+
+    def __init__(self, base: torch.Tensor) -> None:
+        self.base, self.window, self.pixel_size_angstrom = base, torch.ones_like(base), PIXEL
+
+    def points(self, box: int) -> DecodedPoints:
+        assert box == BOX
+        voxels = torch.arange(BOX**3)
+        points = grid_points(BOX, PIXEL)
+        return DecodedPoints(BOX, points, torch.ones(BOX**3), voxels, points, 1.0)
+
+    def decode(self, points: DecodedPoints, latents: torch.Tensor) -> torch.Tensor:
+        return torch.stack([blob(moving_centre(float(t)), 8.0).reshape(-1) for t in latents[:, 0]])
+
+
+def test_known_decoder_reads_the_true_coordinate(moving) -> None:
+    start = torch.rand(600, 1, generator=torch.Generator().manual_seed(0))
+    mean, covariance = refine_latents(KnownDecoder(moving.still), moving.images, start, 40, seed=0)
+    error = mean[:, 0].numpy() - moving.t
+    assert 1 - np.mean(error**2) / moving.t.var() > 0.9
+    # Honest: the covariance is the size of the errors.
+    assert 0.5 < np.mean(error**2) / float(covariance[:, 0, 0].mean()) < 2.0
+
+
+def test_prior_is_the_share_of_the_population() -> None:
+    likelihood = torch.log(torch.tensor([[0.9, 0.1]] * 80 + [[0.1, 0.9]] * 20))
+    posterior = posterior_over_states(likelihood, iterations=500)
+    # Maximum likelihood for the share p of state 0: 0.9 p + 0.1 (1 - p) = 0.8.
+    assert float(posterior[:, 0].mean()) == pytest.approx(0.875, abs=2e-3)
+
+
+def test_states_are_latents_of_particles_and_set_by_the_seed() -> None:
+    latents = torch.randn(50, 2)
+    states = choose_states(latents, 10, seed=1)
+    assert all((latents == state).all(dim=1).any() for state in states)
+    assert torch.equal(states, choose_states(latents, 10, seed=1))
+    assert not torch.equal(states, choose_states(latents, 10, seed=2))
+
+
+def test_projection_of_the_known_decoder_is_the_microscope(moving) -> None:
+    """Guards the helper above: without noise the model explains the image exactly."""
+    model = KnownDecoder(moving.still)
+    points = model.points(BOX)
+    density = model.decode(points, torch.tensor([[float(moving.t[0])]]))
+    ours = model.project(points, density, moving.images, torch.tensor([0]))
+    direct = splat_project(density, grid_points(BOX, PIXEL), moving.images.rotations[:1], None, BOX, PIXEL)
+    assert torch.allclose(ours, direct * moving.images.ctf[:1])

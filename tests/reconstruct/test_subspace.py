@@ -1,0 +1,91 @@
+"""The linear subspace: it finds the motion, tells how sure it is, and finds none where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from cryoformer.reconstruct.consensus import reconstruct_consensus
+from cryoformer.reconstruct.occupancy import flexible_region, occupancy_mask
+from cryoformer.reconstruct.subspace import Subspace, _canonical, expectation, fit_subspace
+
+from .conftest import BOX, PIXEL, blob, moving_centre, simulate
+
+
+@pytest.fixture(scope="module")
+def fitted(moving) -> Subspace:
+    mean = reconstruct_consensus(moving.images).volume
+    return fit_subspace(moving.images, mean, occupancy_mask(mean, PIXEL), 3, 8, seed=0)
+
+
+def test_latents_follow_the_motion(moving, fitted) -> None:
+    assert abs(spearmanr(fitted.latents[:, 0].numpy(), moving.t).statistic) > 0.9
+
+
+def test_motion_narrows_its_latent(fitted) -> None:
+    assert float(fitted.covariance[:, 0, 0].mean()) < 0.15
+
+
+def test_first_component_is_the_derivative_of_the_motion(moving, fitted) -> None:
+    step = (moving.density(0.9) - moving.density(0.1)).reshape(-1)
+    cosine = torch.cosine_similarity(fitted.basis[0].reshape(-1), step, dim=0)
+    assert abs(float(cosine)) > 0.8
+
+
+def test_log_likelihood_rises(moving) -> None:
+    mean = reconstruct_consensus(moving.images).volume
+    seen: list[float] = []
+    fit_subspace(
+        moving.images, mean, torch.ones_like(mean), 2, 5, 0, lambda _, state: seen.append(state.log_likelihood)
+    )
+    assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False))
+
+
+def test_nothing_moves_nothing_found() -> None:
+    still = simulate(600, noise=0.7, seed=5, moves=False)
+    mean = reconstruct_consensus(still.images).volume
+    fitted = fit_subspace(still.images, mean, occupancy_mask(mean, PIXEL), 3, 12, seed=0)
+    information = 1 - fitted.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+    # The motion above explains nine tenths of its latent's variance. Noise that 600 images happen to share explains
+    # a little here too; nothing may come near a motion.
+    assert float(information.max()) < 0.3
+
+
+def test_posterior_covariance_is_calibrated(moving, fitted) -> None:
+    """Against latents by regression on the truth: the errors are as large as the covariance says."""
+    design = np.stack([np.ones_like(moving.t), moving.t, moving.t**2, moving.t**3], axis=1)
+    latents = fitted.latents[:, 0].numpy()
+    error = latents - design @ np.linalg.lstsq(design, latents, rcond=None)[0]
+    variance = float(fitted.covariance[:, 0, 0].mean())
+    # The posterior mean scatters about its own expectation by less than the posterior's width.
+    assert 0.3 < error.var() / variance < 1.5
+
+
+def test_canonical_form_keeps_the_densities(fitted) -> None:
+    turned = Subspace(
+        fitted.mean,
+        2.0 * torch.flip(fitted.basis, dims=(0,)),
+        torch.flip(fitted.latents, dims=(1,)) / 2.0 + 0.3,
+        fitted.covariance,
+        0.0,
+    )
+    again = _canonical(turned)
+    assert torch.allclose(again.volumes(again.latents[:3]), turned.volumes(turned.latents[:3]), atol=1e-4)
+    assert torch.allclose(again.latents.mean(dim=0), torch.zeros(3), atol=1e-5)
+
+
+def test_fixed_posteriors_stay(moving, fitted) -> None:
+    same, equations = expectation(moving.images, fitted, fixed=True)
+    assert equations is not None
+    assert torch.equal(same.latents, fitted.latents)
+
+
+def test_flexible_region_is_where_two_halves_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    signal = (blob(moving_centre(0.8), 8.0) - blob(moving_centre(0.2), 8.0))[None]
+    halves = [signal + 0.1 * torch.randn(1, BOX, BOX, BOX, generator=generator) for _ in range(2)]
+    occupied = (blob((0.0, 0.0, 0.0), 25.0) > 0.2).float()
+    region = flexible_region(halves[0], halves[1], occupied, PIXEL)
+    strong = (signal[0].abs() > 0.3).numpy()
+    assert region[strong].mean() > 0.95
+    assert region[signal[0].abs().numpy() < 0.01].mean() < 0.02
