@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from cryoformer.assess.evaluate import evaluate
 from cryoformer.errors import InputError
@@ -47,6 +48,17 @@ def run_demo(out: Path) -> Path:
     return report
 
 
-def summary(evaluation: dict) -> str:
+def summary(evaluation: dict[str, Any]) -> str:
     """The figures of an evaluation that matter most, as a few lines of text."""
-    return str(evaluation.keys())
+    sources = evaluation["sources"]
+    perfect = evaluation["settings"]["auc_of_a_perfect_map"]
+    lines = [f"FSC area per image (a perfect map: {perfect:.3f})      whole molecule   moving region"]
+    for name in ("consensus", "subspace", "cryoformer"):
+        scores = sources[name]["per_image"]
+        moving = scores["moving"]["auc_mean"] if "moving" in scores else float("nan")
+        lines.append(f"  {name:<45} {scores['molecule']['auc_mean']:>11.3f} {moving:>15.3f}")
+    r2 = {name: sources[name]["latents"]["knn_r2"] for name in ("subspace", "cryoformer")}
+    lines.append(
+        f"true motion predicted by the latents, R2: {r2['cryoformer']:.3f} (linear subspace {r2['subspace']:.3f})"
+    )
+    return "\n".join(lines)

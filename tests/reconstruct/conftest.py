@@ -1,4 +1,4 @@
-"""A small molecule that moves, imaged by the package's own microscope: a still body and a blob that swings beside it."""
+"""A small molecule that moves, imaged by the package's own microscope: a still body and a blob that swings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whole runs on a small stack: they learn, they go on after a kill as if nothing had happened, and they refuse bad input."""
+"""Whole runs on a small stack: they learn, go on after a kill as if nothing had happened, and refuse bad input."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_run_directory_holds_what_users_rely_on(finished: Path) -> None:
     assert volume.shape == (BOX, BOX, BOX)
     assert pixel_size == pytest.approx(PIXEL)
     assert {"consensus", "subspace", "train_16", "train_24", "done"} <= {line["stage"] for line in run.metrics}
-    assert not list(finished.rglob("*.pkl")) and not list(finished.rglob("*.tmp"))
+    assert not [path for path in finished.rglob("*") if path.suffix in {".pkl", ".tmp", ".pt"}]
 
 
 def test_loss_falls_below_that_of_the_mean(finished: Path) -> None:
@@ -73,7 +73,7 @@ def test_same_seed_same_result(small_run: SmallRun, finished: Path, tmp_path: Pa
 def test_killed_and_resumed_is_as_if_undisturbed(
     small_run: SmallRun, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """Die after some training steps, with a checkpoint two steps before, and go on: the same numbers to the last digit."""
+    """Die after some training steps and go on from the last checkpoint: the same numbers to the last digit."""
     out, steps = tmp_path / "run", [0]
     step = StageTrainer._step
 

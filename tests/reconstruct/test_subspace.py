@@ -1,5 +1,7 @@
 """The linear subspace: it finds the motion, tells how sure it is, and finds none where there is none."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_log_likelihood_rises(moving) -> None:
     fit_subspace(
         moving.images, mean, torch.ones_like(mean), 2, 5, 0, lambda _, state: seen.append(state.log_likelihood)
     )
-    assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(seen))
 
 
 def test_nothing_moves_nothing_found() -> None:

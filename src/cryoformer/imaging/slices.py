@@ -6,7 +6,7 @@ volume ``[kz, ky, kx >= 0]`` in ``rfftn`` order; slices are read by trilinear in
 its transpose. Trilinear interpolation in Fourier space multiplies the volume in real space by a sinc^2, which
 :func:`volume_from_fourier` and :func:`fourier_from_volume` divide out.
 
-Only shells up to ``box // 2 - 1`` take part: the corners of the square and the Nyquist frequency are left out.
+Only |k| < D / 2 takes part: the corners of the square and the Nyquist frequency are left out.
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class SlicePlane:
 
     @staticmethod
     def of_box(box: int, device: torch.device | None = None) -> "SlicePlane":
-        """All coefficients with 0 <= |k| <= D / 2 - 1, each member of a conjugate pair once."""
+        """All coefficients with |k| < D / 2, each member of a conjugate pair once."""
         ky, kx = (k.expand(box, box // 2 + 1) for k in frequencies(box, device))
-        inside = radii(box, device) <= box // 2 - 1
+        inside = radii(box, device) < box // 2
         # On the column kx = 0 the half-plane holds both members of each pair; the lower one would count twice.
         inside = inside & ~((kx == 0) & (ky < 0))
         index = inside.reshape(-1).nonzero()[:, 0]

@@ -20,8 +20,11 @@ Each tile costs two products forward and six backward; they are some three quart
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from threading import Barrier
 from typing import Any
 
 import torch
@@ -30,11 +33,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOG2E = math.log2(math.e)
-# Elements of a tile's weights for each thread, a megabyte of float32, and images that share a tile. Measured on cores
+# Elements of a tile's weights, a megabyte of float32, and images that share a tile. Measured on cores
 # with a megabyte of second-level cache: half as many elements, or two or four times as many images (which leaves fewer
 # points a tile, and the last axis short), were 5 to 20 % slower.
 TILE_ELEMENTS = 2**18
 TILE_IMAGES = 8
+LEAST_POINTS = 256  # a thread should have, to be worth waking
 # 2^60 leaves room for the sum over n, the product with values and their gradients on either side of 1.
 LARGEST_SAFE_LOGIT = 60.0
 
@@ -84,7 +88,7 @@ class _Tiling:
         group = min(images, TILE_IMAGES)
         slices = [slice(i, min(i + group, images)) for i in range(0, images, group)]
         self.groups = [_Group(s, keys[s].flatten(0, 1), values[s], s.stop - s.start) for s in slices]
-        wanted = max(16, TILE_ELEMENTS * torch.get_num_threads() // (group * n))
+        wanted = max(16, TILE_ELEMENTS // (group * n))
         # Of even size, rather than a small one at the end.
         self.tile = math.ceil(len(features) / math.ceil(len(features) / wanted))
         self.weights = features.new_empty(group * n * self.tile)
@@ -148,6 +152,82 @@ class _GroupSums:
         self.to_keys.addmm_(features.t(), flat.t())
 
 
+def _density(features: Tensor, residual: Tensor, keys: Tensor, values: Tensor, w2: Tensor, scale: float) -> Tensor:
+    """sigma - b2 [b, p] at some points, by one thread."""
+    density = features.new_empty(len(keys), len(features))
+    tiling = _Tiling(features, keys, values, residual, scale)
+    output = w2.expand(tiling.groups[0].count, 1, -1).contiguous()
+    for points, tile_features, tile_residual in tiling.tiles():
+        for group in tiling.groups:
+            _, h = group.weights_and_hidden(tile_features, tile_residual, tiling.bounded, tiling.weights, tiling.hidden)
+            density[group.images, points] = torch.bmm(output[: group.count], h.relu_())[:, 0]
+    return density
+
+
+def _gradients(
+    features: Tensor,
+    residual: Tensor,
+    gradient: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    w2: Tensor,
+    scale: float,
+    logits: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For some points, by one thread: gradients of features and residual, sums for keys and values; w2 left out."""
+    to_features, to_residual = torch.zeros_like(features), torch.zeros_like(residual)
+    to_keys, to_values = torch.zeros_like(keys), torch.zeros_like(values)
+    tiling = _Tiling(features, keys, values, residual, scale)
+    sums = [_GroupSums(group, w2) for group in tiling.groups]
+    for points, tile_features, tile_residual in tiling.tiles():
+        features_sum = features.new_zeros(features.shape[1], len(tile_features)) if logits else None
+        residual_sum = torch.zeros_like(tile_residual)
+        for part in sums:
+            tile_gradient = gradient[part.group.images, points]
+            part.add(tiling, tile_features, tile_residual, tile_gradient, features_sum, residual_sum)
+        to_residual[points] = residual_sum.t()
+        if features_sum is not None:
+            to_features[points] = features_sum.t()
+    for part in sums:
+        to_keys[part.group.images] = part.to_keys.t().reshape(part.group.count, *keys.shape[1:])
+        to_values[part.group.images] = part.to_values
+    return to_features, to_residual, to_keys, to_values
+
+
+def _share(work: Callable[..., Any], by_point: Sequence[Tensor]) -> list[Any]:
+    """``work(*slices)`` for one range of points per thread, each on a thread of its own.
+
+    Tiles are too small to be worth splitting operation by operation: a fork and a join each cost as much as a tenth of
+    the work, and far more where another program holds a core.
+    """
+    threads = max(1, min(torch.get_num_threads(), len(by_point[0]) // LEAST_POINTS))
+    if threads == 1:
+        return [work(*by_point)]
+    slices = zip(*(torch.tensor_split(tensor, threads) for tensor in by_point), strict=True)
+    with torch.no_grad():
+        return list(_pool(threads).map(lambda pieces: _quietly(work, pieces), slices))
+
+
+def _quietly(work: Callable[..., Any], pieces: Sequence[Tensor]) -> Any:
+    with torch.no_grad():  # the mode belongs to the thread
+        return work(*pieces)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads on which an operation of torch runs by itself."""
+    whole = torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(threads, initializer=alone)
+    barrier = Barrier(threads)
+    list(pool.map(lambda _: barrier.wait(), range(threads)))  # start them all
+    torch.set_num_threads(whole)
+    return pool
+
+
 class _TiledDensity(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -162,41 +242,24 @@ class _TiledDensity(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, keys, values, residual, w2)
         ctx.scale = scale
-        density = features.new_empty(len(keys), len(features))
-        if density.numel() == 0:
-            return density
-        tiling = _Tiling(features, keys, values, residual, scale)
-        output = w2.expand(tiling.groups[0].count, 1, -1).contiguous()
-        for points, tile_features, tile_residual in tiling.tiles():
-            for group in tiling.groups:
-                _, h = group.weights_and_hidden(
-                    tile_features, tile_residual, tiling.bounded, tiling.weights, tiling.hidden
-                )
-                density[group.images, points] = torch.bmm(output[: group.count], h.relu_())[:, 0]
-        return density.add_(b2)
+        if len(keys) * len(features) == 0:
+            return features.new_empty(len(keys), len(features))
+        parts = _share(lambda f, r: _density(f, r, keys, values, w2, scale), (features, residual))
+        return torch.cat(parts, dim=1).add_(b2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         features, keys, values, residual, w2 = ctx.saved_tensors
-        to_features, to_residual = torch.zeros_like(features), residual.new_zeros(residual.shape)
-        to_keys, to_values = torch.zeros_like(keys), torch.zeros_like(values)
-        if gradient.numel():
-            tiling = _Tiling(features, keys, values, residual, ctx.scale)
-            sums = [_GroupSums(group, w2) for group in tiling.groups]
-            logits = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-            for points, tile_features, tile_residual in tiling.tiles():
-                features_sum = features.new_zeros(features.shape[1], len(tile_features)) if logits else None
-                residual_sum = torch.zeros_like(tile_residual)
-                for part in sums:
-                    tile_gradient = gradient[part.group.images, points]
-                    part.add(tiling, tile_features, tile_residual, tile_gradient, features_sum, residual_sum)
-                to_residual[points] = residual_sum.t()
-                if features_sum is not None:
-                    to_features[points] = features_sum.t()
-            for part in sums:
-                to_keys[part.group.images] = part.to_keys.t().reshape(part.group.count, *keys.shape[1:])
-                to_values[part.group.images] = part.to_values
+        if gradient.numel() == 0:
+            return *(torch.zeros_like(x) for x in (features, keys, values, residual, w2)), gradient.sum(), None
+        logits = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        parts = _share(
+            lambda f, r, g: _gradients(f, r, g.t(), keys, values, w2, ctx.scale, logits),
+            (features, residual, gradient.t()),
+        )
+        to_features, to_residual = (torch.cat([part[place] for part in parts]) for place in (0, 1))
+        to_keys, to_values = (sum(part[place] for part in parts) for place in (2, 3))
         to_w2 = (values * to_values).sum(dim=(0, 1)) + (residual * to_residual).sum(dim=0)
         # The keys of the products carry scale log2(e): the features' gradient has both, the keys' has neither.
         to_features.mul_(1.0 / LOG2E)

@@ -51,9 +51,8 @@ class TrainConfig(_Settings):
         default=True, description="Add the transformer's density to the back-projection of what it leaves"
     )
     stages: tuple[Stage, ...] = (
-        Stage(box=32, epochs=5, batch=64),
-        Stage(box=48, epochs=4, batch=32),
-        Stage(box=64, epochs=6, batch=32),
+        Stage(box=32, epochs=4, batch=64),
+        Stage(box=64, epochs=2, batch=32),
     )
     full_box: bool = Field(
         default=True, description="End at the images' own box: the last stage's box is replaced by it"
@@ -76,7 +75,7 @@ class TrainConfig(_Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {
-        "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 3}],
+        "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}],
         "subspace": {"iterations": 8},
     },
     # The paper's network as literally as it can be trained from the subspace's latents: all occupied points, no base

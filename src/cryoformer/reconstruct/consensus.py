@@ -23,6 +23,7 @@ from cryoformer.imaging.slices import (
     volume_from_fourier,
 )
 from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.local_filter import local_wiener
 from cryoformer.reconstruct.normal_equations import NormalEquations, shell_mean
 
 BATCH = 256
@@ -34,25 +35,40 @@ Prediction = Callable[[Int[Tensor, " b"]], Complex[Tensor, "b d h"]]
 
 @dataclass(frozen=True)
 class Consensus:
-    """Homogeneous density [z, y, x] of the images' box, its half-map FSC per shell and the noise power per shell."""
+    """Homogeneous density [z, y, x] of the images' box, its half-map FSC per shell and the noise power per shell.
+
+    ``volume`` is filtered shell by shell, ``local`` from place to place (:mod:`.local_filter`).
+    """
 
     volume: Float[Tensor, "d d d"]
+    local: Float[Tensor, "d d d"]
     half_map_fsc: Float[Tensor, " half"]
     noise_power: Float[Tensor, " bands"]
 
 
 def reconstruct_consensus(images: FourierImages) -> Consensus:
     """Homogeneous density in two passes: with flat noise, then with the noise spectrum of the residuals."""
-    volume, _ = wiener_backprojection(images)
-    refined = replace(images, noise_power=residual_noise_power(images, volume))
-    volume, fsc = wiener_backprojection(refined)
-    return Consensus(volume, fsc, refined.noise_power)
+    first = wiener_backprojection(images)
+    refined = replace(images, noise_power=residual_noise_power(images, first.volume))
+    found = wiener_backprojection(refined)
+    return Consensus(found.volume, found.local(images.pixel_size_angstrom), found.half_map_fsc, refined.noise_power)
 
 
-def wiener_backprojection(
-    images: FourierImages, subtract: Prediction | None = None
-) -> tuple[Float[Tensor, "d d d"], Float[Tensor, " s"]]:
-    """Density of all images, and the FSC of its two halves (even and odd rows) per shell 0 .. D / 2 - 1.
+@dataclass(frozen=True)
+class Backprojection:
+    """A density filtered per shell, the FSC of its halves (shells 0 .. D / 2 - 1), and the halves, unfiltered."""
+
+    volume: Float[Tensor, "d d d"]
+    half_map_fsc: Float[Tensor, " half"]
+    halves: tuple[Float[Tensor, "d d d"], Float[Tensor, "d d d"]]
+
+    def local(self, pixel_size_angstrom: float) -> Float[Tensor, "d d d"]:
+        """The density filtered from place to place."""
+        return local_wiener(*self.halves, pixel_size_angstrom)
+
+
+def wiener_backprojection(images: FourierImages, subtract: Prediction | None = None) -> Backprojection:
+    """Density of all images, with halves of even and odd rows.
 
     ``subtract(rows)`` gives half-planes to take off the images first: what another model already explains.
     """
@@ -63,12 +79,13 @@ def wiener_backprojection(
     for half in halves:
         floor = 1e-3 * half.precision()[:, : box // 2].mean(dim=1, keepdim=True)
         coefficients, _ = half.solve(floor.expand(1, box // 2))
-        maps.append(volume_from_fourier(coefficients, box)[0] * ball.to(images.device))
-    fsc = _correlation(maps[0], maps[1])
+        maps.append(volume_from_fourier(coefficients, box)[0])
+    ball = ball.to(images.device)
+    fsc = _correlation(maps[0] * ball, maps[1] * ball)
     both = halves[0].merged_with(halves[1])
     joint = (2 * fsc / (1 + fsc)).clamp(1e-3, 1 - 1e-3)
     coefficients, _ = both.solve(both.precision() * (1 - joint) / joint)
-    return volume_from_fourier(coefficients, box)[0], fsc
+    return Backprojection(volume_from_fourier(coefficients, box)[0], fsc, (maps[0], maps[1]))
 
 
 def residual_noise_power(

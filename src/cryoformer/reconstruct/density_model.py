@@ -1,8 +1,9 @@
 r"""The density of a conformation, as trained: a base that all share and the transformer where density varies.
 
-    sigma(x; z) = b(x) + w(x) sigma_T(x; z)
+    sigma(x; z) = b(x) + (g * [w sigma_T(.; z)])(x)
 
-sigma_T is the network, w a soft window over the points that it decodes, b the base: the Wiener-filtered
+sigma_T is the network, w a soft window over the points that it decodes, g a filter that holds back the shells in which
+it does not generalise (:mod:`.generalisation`; a factor per shell, 1 while training), b the base: the Wiener-filtered
 back-projection of what the network leaves unexplained (:mod:`.consensus`). The paper lets the network give all of
 sigma; ``base = 0`` and a window over all occupied points is that.
 """
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from cryoformer.imaging.fourier import shells
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.sparse_encoding import EncodingMatrix
@@ -47,6 +49,7 @@ class ConformationModel:
     ) -> None:
         self.network, self.base, self.window = network, base, window
         self.pixel_size_angstrom = pixel_size_angstrom
+        self.gain = torch.ones(base.shape[-1] // 2 + 1, device=base.device)
 
     @property
     def box(self) -> int:
@@ -69,14 +72,14 @@ class ConformationModel:
         )
 
     def decode(self, points: DecodedPoints, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
-        """w sigma_T at the points: what the network adds to the base."""
+        """w sigma_T at the points: what the network adds to the base, not yet filtered."""
         density: Tensor = self.network(points.encoding, latents)
         return density * points.window
 
     def project(
         self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages, rows: Tensor
     ) -> Complex[Tensor, "b d h"]:
-        """What decoded densities look like in these images, CTF included."""
+        """What decoded densities look like in these images, filter and CTF included."""
         half_planes = splat_project(
             density,
             points.points_angstrom,
@@ -86,7 +89,19 @@ class ConformationModel:
             images.pixel_size_angstrom,
             points.volume_ratio,
         )
-        return images.ctf[rows] * half_planes
+        gain = self.gain[shells(points.box, half_planes.device).clamp(max=points.box // 2)]
+        return images.ctf[rows] * gain * half_planes
+
+    def added(self, points: DecodedPoints, density: Float[Tensor, "b p"]) -> Float[Tensor, "b d d d"]:
+        """Volumes of the points' box that decoded densities add to the base, filtered."""
+        volumes = density.new_zeros(len(density), points.box**3)
+        volumes[:, points.voxels] = density
+        coefficients = torch.fft.rfftn(volumes.view(-1, *(points.box,) * 3), dim=(-3, -2, -1))
+        k = torch.fft.fftfreq(points.box, d=1.0 / points.box, device=density.device)
+        kx = torch.arange(points.box // 2 + 1, device=density.device)
+        shell = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2).sqrt().round().long()
+        coefficients *= self.gain[shell.clamp(max=points.box // 2)]
+        return torch.fft.irfftn(coefficients, s=(points.box,) * 3, dim=(-3, -2, -1))
 
     def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Densities [z, y, x] of latent points at the full box, a few at a time."""
@@ -94,10 +109,8 @@ class ConformationModel:
         for some in latents.to(self.base.device).split(batch):
             with torch.no_grad():
                 decoded = self.decode(points, some)
-            for density in decoded:
-                volume = self.base.reshape(-1).clone()
-                volume[points.voxels] += density
-                yield volume.reshape(self.base.shape).cpu().numpy()
+            for added in self.added(points, decoded):
+                yield (self.base + added).cpu().numpy()
 
     def _unit(self, points_angstrom: Tensor) -> Tensor:
         """Points as fractions of the box, as the network takes them."""

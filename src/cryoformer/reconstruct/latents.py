@@ -96,9 +96,8 @@ def posterior_over_states(
 
 def _density_table(model: ConformationModel, points: DecodedPoints, support: Tensor) -> Tensor:
     """What the network adds to the base at each state, as rows for :func:`extract_slices`."""
-    volumes = torch.zeros(len(support), points.box**3, device=support.device)
-    volumes[:, points.voxels] = model.decode(points, support) * points.volume_ratio
-    coefficients = fourier_from_volume(volumes.view(len(support), *(points.box,) * 3)).flatten(1)
+    volumes = model.added(points, model.decode(points, support) * points.volume_ratio)
+    coefficients = fourier_from_volume(volumes).flatten(1)
     return torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
 
 

@@ -17,7 +17,7 @@ from cryoformer.reconstruct.occupancy import EDGE_ANGSTROM, flexible_region, occ
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.subspace import Subspace, component_precision, expectation, fit_subspace, linear_volumes
 
-FLEXIBLE_DILATION_ANGSTROM = 3.5
+FLEXIBLE_DILATION_ANGSTROM = 0.0
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def open_run(path: Path | str) -> Run:
 def model_tensors(model: ConformationModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The model as tensors and facts for a checkpoint."""
     tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
-    tensors |= {"base": model.base, "window": model.window}
+    tensors |= {"base": model.base, "window": model.window, "gain": model.gain}
     facts = {"model": dict(vars(model.network.config)), "pixel_size_angstrom": model.pixel_size_angstrom}
     return tensors, facts
 
@@ -166,4 +166,6 @@ def model_from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Con
     network = CryoFormer(ModelConfig(**facts["model"]), base.shape[-1])
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     network.to(base.device)
-    return ConformationModel(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
+    model = ConformationModel(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
+    model.gain = tensors["gain"]
+    return model

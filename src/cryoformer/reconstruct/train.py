@@ -151,7 +151,7 @@ class _Reconstruction:
         path = self.paths.checkpoint("consensus")
         if path.exists():
             tensors, _ = load_tensors(path, images.device)
-            return Consensus(tensors["volume"], tensors["half_map_fsc"], tensors["noise_power"])
+            return Consensus(**tensors)
         self.log.stage("consensus")
         consensus = reconstruct_consensus(images)
         if self.main:
@@ -187,12 +187,13 @@ class _Reconstruction:
             average = {name.removeprefix("average."): x for name, x in tensors.items() if name.startswith("average.")}
             self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
         else:
-            model = linear.new_model(consensus.volume, images.pixel_size_angstrom, self.config)
+            model = linear.new_model(consensus.local, images.pixel_size_angstrom, self.config)
             latents, covariance = linear.latents, linear.covariance
         model.network.to(images.device)
 
         for number in range(state.stage, len(stages)):
             stage, started = stages[number], state if number == state.stage else StageState(number)
+            model.gain = torch.ones_like(model.gain)
             self.log.stage(f"training at {stage.box} pixels ({number + 1} of {len(stages)})")
             trainer = StageTrainer(model, images.crop(stage.box), latents, stage, self.config, self.fabric)
             if optimizer is not None:
@@ -206,6 +207,7 @@ class _Reconstruction:
                 self._stage_budget(stages[number:], started),
             )
             trainer.finish()
+            self._filter(model, trainer)
             if self.config.base and stage.box == images.box:
                 self._update_base(model, images, trainer, latents, linear.occupancy)
             if self.config.refine_latents:
@@ -244,19 +246,28 @@ class _Reconstruction:
         gain = report.base_loss - report.loss
         facts = f"loss {report.loss:.5f} ({gain:+.5f} below the mean)  {report.images_per_second:.0f} images/s"
         self.log.advance(report.step / report.steps, facts)
-        if report.end_of_epoch:
+        if report.held_out_gain is not None:
             spread = conditioning(trainer.model, trainer.points, latents)
-            self.log.say(f"epoch {report.epoch + 1}: {facts}  conditioning {spread:.3f}")
+            held_out = f"held-out log likelihood {report.held_out_gain:+.2f}"
+            self.log.say(f"epoch {report.epoch + 1}: {facts}  {held_out}  conditioning {spread:.3f}")
             self.log.record(
                 stage=f"train_{trainer.images.box}",
                 epoch=report.epoch,
                 step=report.step,
                 loss=report.loss,
                 base_loss=report.base_loss,
+                held_out_gain=report.held_out_gain,
                 images_per_second=round(report.images_per_second, 1),
                 conditioning=spread,
                 points=len(trainer.points.voxels),
             )
+
+    def _filter(self, model: ConformationModel, trainer: StageTrainer) -> None:
+        """Hold back the shells in which the network does not generalise; those beyond the stage's box altogether."""
+        found = trainer.generalisation()
+        model.gain = torch.zeros_like(model.gain)
+        model.gain[: len(found.gain)] = found.gain
+        self.log.record(stage=f"filter_{trainer.images.box}", gain=[round(x, 3) for x in found.gain.tolist()])
 
     def _update_base(
         self,
@@ -278,9 +289,8 @@ class _Reconstruction:
         def explained(rows: Tensor) -> Tensor:
             return model.project(points, model.decode(points, latents[rows]) - still, images, rows)
 
-        base, _ = wiener_backprojection(images, explained)
-        model.base = base * occupancy
-        model.base.view(-1)[points.voxels] -= still
+        base = wiener_backprojection(images, explained).local(images.pixel_size_angstrom)
+        model.base = base * occupancy - model.added(points, still[None])[0]
 
     def _refine(
         self, model: ConformationModel, images: FourierImages, latents: Tensor, box: int

@@ -28,6 +28,7 @@ from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.reconstruct.config import Stage, TrainConfig
 from cryoformer.reconstruct.consensus import subtract_projections
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.reconstruct.generalisation import Generalisation, generalisation, split_held_out
 from cryoformer.reconstruct.images import FourierImages
 
 WARM_UP_STEPS = 50
@@ -56,7 +57,7 @@ class StepReport:
     loss: float
     base_loss: float
     images_per_second: float
-    end_of_epoch: bool
+    held_out_gain: float | None  # log likelihood per held-out image over the base alone; at the end of an epoch
 
 
 class StageTrainer:
@@ -75,7 +76,8 @@ class StageTrainer:
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = subtract_projections(images, crop_volume(model.base, images.box))
-        self.steps_per_epoch = math.ceil(len(images) / stage.batch)
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
+        self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
         groups = model.network.parameter_groups()
@@ -131,7 +133,7 @@ class StageTrainer:
                     loss=_mean(losses[kept]),
                     base_loss=_mean(base_losses[kept]),
                     images_per_second=seen / max(now - epoch_started, 1e-9),
-                    end_of_epoch=ended,
+                    held_out_gain=self.generalisation().log_likelihood if ended else None,
                 )
             )
             if ended:
@@ -144,6 +146,12 @@ class StageTrainer:
         """Put the averaged parameters into the model."""
         self.model.network.load_state_dict(self.average.state_dict())
 
+    def generalisation(self) -> Generalisation:
+        """How the averaged network does on the held-out images."""
+        averaged = copy.copy(self.model)
+        averaged.network = self.average
+        return generalisation(averaged, self.points, self.images, self.residuals, self.latents, self.held_out)
+
     @torch.no_grad()
     def _average(self, step: int) -> None:
         decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
@@ -154,8 +162,8 @@ class StageTrainer:
         """Rows of the next step: every epoch has its own order, by seed, stage and number."""
         epoch, place = divmod(state.step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(hash((self.config.seed, state.stage, epoch)) % 2**63)
-        order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
-        rows = order[place * self.stage.batch : (place + 1) * self.stage.batch]
+        order = torch.randperm(len(self.rows), generator=generator).to(self.images.device)
+        rows = self.rows[order][place * self.stage.batch : (place + 1) * self.stage.batch]
         # Data parallel: every process takes its share of the batch (the last batch of an epoch may be too small).
         return rows if len(rows) < self.fabric.world_size else rows[self.fabric.global_rank :: self.fabric.world_size]
 

@@ -1,0 +1,81 @@
+r"""What the network has learnt that holds for images it was not trained on: the held-out images.
+
+For held-out images with residuals R_i and predictions P_i = C_i P_i[w sigma_T(.; z_i)],
+
+    g(s) = sum_i <R_i, P_i>_s / sum_i <P_i, P_i>_s        whitened, over the coefficients of shell s
+
+is the factor by which the prediction should be scaled in that shell to explain them best: 1 where the network is
+right, 0 where it fits noise. It is the Wiener filter of the network's density, measured. As motion is carried by low
+frequencies first, g is made to fall with s (isotonic regression). The gain in log likelihood says when to stop.
+
+The latents of held-out images come from the linear subspace, which has seen them at low resolution; what that adds
+to g is confined to its few low shells, where g is 1 anyway.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from sklearn.isotonic import IsotonicRegression
+from torch import Tensor
+
+from cryoformer.imaging.fourier import half_plane_weights, radii, shells
+from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
+from cryoformer.reconstruct.images import FourierImages
+
+HELD_OUT_SHARE = 0.05
+HELD_OUT_LEAST = 200
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """g per shell of the stage's box, and the gain in log likelihood per held-out image over the base alone."""
+
+    gain: Float[Tensor, " s"]
+    log_likelihood: float
+
+
+def split_held_out(count: int, seed: int) -> tuple[Int[Tensor, " t"], Int[Tensor, " h"]]:
+    """Rows to train on and rows held out: a twentieth, but 200 where there are at least ten times as many."""
+    held = max(round(HELD_OUT_SHARE * count), min(HELD_OUT_LEAST, count // 10))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))
+    return order[held:].sort().values, order[:held].sort().values
+
+
+@torch.no_grad()
+def generalisation(
+    model: ConformationModel,
+    points: DecodedPoints,
+    images: FourierImages,
+    residuals: Tensor,
+    latents: Float[Tensor, "n k"],
+    rows: Int[Tensor, " h"],
+) -> Generalisation:
+    """g and the likelihood gain on the held-out ``rows``; the model's own filter must be 1 (as it is in training)."""
+    box = images.box
+    inside = radii(box, images.device) <= box // 2 - 1
+    weights = half_plane_weights(box, images.device) * inside / images.noise_deviation().square()
+    match, power = (torch.zeros_like(weights) for _ in range(2))
+    for some in rows.split(BATCH):
+        predicted = model.project(points, model.decode(points, latents[some]), images, some)
+        match += (residuals[some] * predicted.conj()).real.sum(dim=0) * weights
+        power += predicted.abs().square().sum(dim=0) * weights
+    shell = shells(box, images.device).clamp(max=box // 2).reshape(-1)
+    cross, own = (torch.zeros(box // 2 + 1, device=images.device).index_add_(0, shell, x.reshape(-1))
+                  for x in (match, power))  # fmt: skip
+    # The whole plane counts every pair twice: log p = -|.|^2 / s^2 summed over half of it.
+    likelihood = float((2 * cross - own).sum()) / 2 / max(len(rows), 1)
+    return Generalisation(_falling(cross, own), likelihood)
+
+
+def _falling(cross: Float[Tensor, " s"], own: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
+    """cross / own as the best non-increasing function with values from 0 to 1, each shell weighted by its power."""
+    known = (own > 0).cpu().numpy()
+    if not known.any():
+        return torch.zeros_like(own)
+    shell = torch.arange(len(own)).numpy()
+    ratio = (cross / own.clamp_min(torch.finfo(own.dtype).tiny)).cpu().numpy()
+    fit = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=False, out_of_bounds="clip")
+    fit.fit(shell[known], ratio[known], sample_weight=own.cpu().numpy()[known])
+    return torch.as_tensor(fit.predict(shell), dtype=own.dtype, device=own.device)
