@@ -12,13 +12,12 @@ from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.stack import simulate
 from cryoformer.simulate.structures import adk_models
 
-# 24 kDa is small for cryo-EM: adenylate kinase is there because it moves much and its models are free. The noise is
-# that of a good data set of a molecule this size at twice the dose, so that minutes are enough.
+# Adenylate kinase is small for cryo-EM (24 kDa); it is here because it moves much and its models are free.
 IMAGES = 5000
 BOX = 64
-PIXEL_SIZE_ANGSTROM = 1.5
+PIXEL_SIZE_ANGSTROM = 2.2
 SNR = 0.1
-MAX_MINUTES = 6.0
+MAX_MINUTES = 5.0
 
 
 def run_demo(out: Path) -> Path:

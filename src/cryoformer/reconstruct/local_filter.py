@@ -5,8 +5,8 @@ The two half maps are split into bands of spatial frequency. In each band b thei
     c(x) = G * (V1_b V2_b),   p(x) = G * (V1_b^2 + V2_b^2) / 2,   f(x) = c / p,   weight = 2 f / (1 + f),
 
 is the local signal-to-noise ratio as the FSC is the global one (G: a Gaussian window). The sum over bands of weight
-times mean map is the filtered density. A filter per shell treats a box of which a tenth is protein as if signal were spread
-evenly; this is what programs call filtering by local resolution, with a Wiener weight in place of a cut-off.
+times mean map is the filtered density. A filter per shell treats a box of which a tenth is protein as if signal were
+spread evenly; this is what programs call filtering by local resolution, with a Wiener weight in place of a cut-off.
 """
 
 import torch

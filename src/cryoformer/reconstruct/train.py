@@ -5,6 +5,7 @@ the last one with ``--resume``.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,9 @@ LATENT_BOX = 48
 LEAST_CONDITIONING = 0.02
 # Of the time left when training begins, what the last base and latents may take.
 CLOSING_SHARE = 0.15
+# Seconds per image of base and latents over those of a training step: one forward pass instead of a training step's
+# three, and the latents about as much again.
+CLOSING_COST = 0.8
 
 
 def train(
@@ -208,7 +212,7 @@ class _Reconstruction:
             )
             trainer.finish()
             self._filter(model, trainer)
-            if self.config.base and stage.box == images.box:
+            if self.config.base and stage.box == images.box and self._time_for_base(trainer):
                 self._update_base(model, images, trainer, latents, linear.occupancy)
             if self.config.refine_latents:
                 latents, covariance = self._refine(model, images, latents, stage.box)
@@ -234,13 +238,24 @@ class _Reconstruction:
         facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
         save_tensors(self.paths.checkpoint("training"), tensors, facts)
 
-    def _stage_budget(self, left: list[Stage], state: StageState) -> float | None:
-        """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left."""
+    def _stage_budget(self, left: list[Stage], state: StageState) -> Callable[[float], float] | None:
+        """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left.
+
+        What comes after training (base density, latents) is set aside: a share of the time, or what it will take for
+        all images as far as is known from the seconds that one takes to train on, whichever is more.
+        """
         if self.budget is None:
             return None
         costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
-        remaining = max(self.budget - self.log.elapsed, 1.0) * (1 - CLOSING_SHARE) + state.seconds
-        return remaining * costs[0] / sum(costs)
+        left_seconds = max(self.budget - self.log.elapsed, 1.0)
+
+        def allowed(seconds_per_image: float) -> float:
+            # Only the last stage's pace says what the base will cost.
+            known = CLOSING_COST * seconds_per_image * len(self.particles) if len(left) == 1 else 0.0
+            closing = max(CLOSING_SHARE * left_seconds, known)
+            return max(left_seconds - closing, 0.0) * costs[0] / sum(costs) + state.seconds
+
+        return allowed
 
     def _report(self, report: StepReport, trainer: StageTrainer, latents: Tensor) -> None:
         gain = report.base_loss - report.loss
@@ -261,6 +276,16 @@ class _Reconstruction:
                 conditioning=spread,
                 points=len(trainer.points.voxels),
             )
+
+    def _time_for_base(self, trainer: StageTrainer) -> bool:
+        """Whether one pass over all images still fits into the time given, with a fifth of grace."""
+        if self.budget is None:
+            return True
+        needed = 0.5 * CLOSING_COST * trainer.seconds_per_image * len(self.particles)
+        if self.log.elapsed + needed <= 1.2 * self.budget:
+            return True
+        self.log.say("no time for a new base density: the consensus stays the base")
+        return False
 
     def _filter(self, model: ConformationModel, trainer: StageTrainer) -> None:
         """Hold back the shells in which the network does not generalise; those beyond the stage's box altogether."""

@@ -80,6 +80,7 @@ class StageTrainer:
         self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
+        self.seconds_per_image = 0.0
         groups = model.network.parameter_groups()
         optimizer = torch.optim.Adam(
             [
@@ -98,19 +99,20 @@ class StageTrainer:
         state: StageState,
         report: Callable[[StepReport], None],
         checkpoint: Callable[[StageState], None],
-        budget_seconds: float | None = None,
+        budget: Callable[[float], float] | None = None,
     ) -> None:
         """Train from ``state`` to the end of the stage, or until the budget is spent; state moves along.
 
-        With a budget, the learning rate falls with whatever runs out first, steps or time, so that the stage
-        always ends at the small rate.
+        ``budget`` gives the seconds this stage may take for the seconds that an image takes. With one, the learning
+        rate falls with whatever runs out first, steps or time, so that the stage always ends at the small rate.
         """
         started, before = time.monotonic(), state.seconds
         last_saved, epoch_started = started, started
-        losses, base_losses, seen = [], [], 0
+        losses, base_losses, seen, trained = [], [], 0, 0
         while True:
             spent = time.monotonic() - started + before
-            done = max(state.step / self.steps, spent / budget_seconds if budget_seconds else 0.0)
+            per_image = (time.monotonic() - started) / trained if trained else 0.0
+            done = max(state.step / self.steps, spent / max(budget(per_image), 1e-9) if budget else 0.0)
             if done >= 1.0:
                 break
             rows = self._batch(state)
@@ -119,6 +121,7 @@ class StageTrainer:
             losses.append(loss)
             base_losses.append(base_loss)
             seen += len(rows)
+            trained += len(rows)
             state.step += 1
             state.seconds = time.monotonic() - started + before
             ended = state.step % self.steps_per_epoch == 0 or state.step == self.steps
@@ -138,6 +141,7 @@ class StageTrainer:
             )
             if ended:
                 losses, base_losses, seen, epoch_started = [], [], 0, now
+            self.seconds_per_image = (now - started) / trained
             if now - last_saved > self.config.checkpoint_seconds:
                 checkpoint(state)
                 last_saved = time.monotonic()
