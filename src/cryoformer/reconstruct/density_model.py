@@ -143,16 +143,3 @@ def crop_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e 
     kept = coefficients[band, band, band].clone()
     kept[0], kept[:, 0], kept[:, :, 0] = 0, 0, 0
     return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kept)).real).contiguous()
-
-
-def pad_volume(volume: Float[Tensor, "e e e"], box: int) -> Float[Tensor, "d d d"]:
-    """The inverse of :func:`crop_volume` within the smaller box's band."""
-    small = volume.shape[-1]
-    if small == box:
-        return volume
-    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
-    coefficients[0], coefficients[:, 0], coefficients[:, :, 0] = 0, 0, 0
-    full = torch.zeros((box,) * 3, dtype=coefficients.dtype, device=volume.device)
-    band = slice(box // 2 - small // 2, box // 2 + small // 2)
-    full[band, band, band] = coefficients
-    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(full)).real).contiguous()
