@@ -186,7 +186,7 @@ class _Reconstruction:
             tensors, facts = load_tensors(path, images.device)
             model = model_from_tensors(tensors, facts)
             latents, covariance = tensors["latents"], tensors["covariance"]
-            state = StageState(facts["stage"], facts["step"], facts["seconds"])
+            state = StageState(facts["stage"], facts["step"], facts["seconds"], facts["held_out_gain"])
             optimizer = unflatten_optimizer(tensors, facts["optimizer"]) if facts["optimizer"] else None
             average = {name.removeprefix("average."): x for name, x in tensors.items() if name.startswith("average.")}
             self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
@@ -247,13 +247,13 @@ class _Reconstruction:
         if self.budget is None:
             return None
         costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
-        left_seconds = max(self.budget - self.log.elapsed, 1.0)
+        left_seconds, before = max(self.budget - self.log.elapsed, 1.0), state.seconds
 
         def allowed(seconds_per_image: float) -> float:
             # Only the last stage's pace says what the base will cost.
             known = CLOSING_COST * seconds_per_image * len(self.particles) if len(left) == 1 else 0.0
             closing = max(CLOSING_SHARE * left_seconds, known)
-            return max(left_seconds - closing, 0.0) * costs[0] / sum(costs) + state.seconds
+            return max(left_seconds - closing, 0.0) * costs[0] / sum(costs) + before
 
         return allowed
 

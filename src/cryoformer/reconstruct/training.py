@@ -35,6 +35,8 @@ WARM_UP_STEPS = 50
 FINAL_RATE = 0.05
 CONDITIONING_SAMPLE = 64
 AVERAGE_DECAY = 0.99
+# A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise.
+FALL = 0.02
 
 
 @dataclass
@@ -44,6 +46,7 @@ class StageState:
     stage: int
     step: int = 0
     seconds: float = 0.0
+    held_out_gain: float | None = None  # of the last full epoch
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class StageTrainer:
         checkpoint: Callable[[StageState], None],
         budget: Callable[[float], float] | None = None,
     ) -> None:
-        """Train from ``state`` to the end of the stage, or until the budget is spent; state moves along.
+        """Train from ``state`` to the end of the stage, until held-out images lose by it, or the budget is spent.
 
         ``budget`` gives the seconds this stage may take for the seconds that an image takes. With one, the learning
         rate falls with whatever runs out first, steps or time, so that the stage always ends at the small rate.
@@ -125,6 +128,7 @@ class StageTrainer:
             state.step += 1
             state.seconds = time.monotonic() - started + before
             ended = state.step % self.steps_per_epoch == 0 or state.step == self.steps
+            gain = self.generalisation().log_likelihood if ended else None
             now = time.monotonic()
             kept = slice(None) if ended else slice(-20, None)
             report(
@@ -136,12 +140,16 @@ class StageTrainer:
                     loss=_mean(losses[kept]),
                     base_loss=_mean(base_losses[kept]),
                     images_per_second=seen / max(now - epoch_started, 1e-9),
-                    held_out_gain=self.generalisation().log_likelihood if ended else None,
+                    held_out_gain=gain,
                 )
             )
             if ended:
                 losses, base_losses, seen, epoch_started = [], [], 0, now
             self.seconds_per_image = (now - started) / trained
+            if gain is not None:
+                if state.held_out_gain is not None and gain < state.held_out_gain - FALL * abs(state.held_out_gain):
+                    break
+                state.held_out_gain = gain
             if now - last_saved > self.config.checkpoint_seconds:
                 checkpoint(state)
                 last_saved = time.monotonic()
