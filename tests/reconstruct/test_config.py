@@ -31,6 +31,7 @@ def test_overrides_win_over_recipe_over_preset(tmp_path: Path) -> None:
         ({"model.nonsense": 1}, "nonsense"),
         ({"stages": [{"box": 4, "epochs": 1}]}, "stages.0.box"),
         ({"learning_rate": -1.0}, "learning_rate"),
+        ({"model.encoder": "mlp"}, "model.encoder"),
     ],
 )
 def test_wrong_settings_are_named(overrides: dict, named: str) -> None:

@@ -116,11 +116,17 @@ def load_config(
             nested = {part: nested}
         settings = _merge(settings, nested)
     try:
-        return TrainConfig.model_validate(settings)
+        config = TrainConfig.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"setting {place}: {first['msg']} (got {first['input']!r})") from None
+    if config.model.encoder == "mlp":
+        raise InputError(
+            "setting model.encoder: 'mlp', the pose-blind image encoder, is for use from Python (cryoformer.model); "
+            "a run conditions on latents: expected 'latent'"
+        )
+    return config
 
 
 def _merge(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
