@@ -90,7 +90,7 @@ def train(
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     seed: Annotated[int | None, arg(metavar="K")] = None,
     device: Annotated[str | None, arg(metavar="NAME")] = None,
-    precision: Literal["auto", "32", "bf16"] | None = None,
+    precision: Literal["auto", "32"] | None = None,
     invert: Literal["auto", "yes", "no"] | None = None,
     settings: Settings = (),
 ) -> None:
@@ -108,7 +108,7 @@ def train(
         resume: Continue the run in the output folder where it stopped.
         seed: Seed of everything random.
         device: cpu, cuda, cuda:1, or auto.
-        precision: Arithmetic of the training: 32, bf16, or auto (what the device does well).
+        precision: Arithmetic of the training: 32, or auto (what the device does well; so far 32).
         invert: Whether to invert the contrast: yes for dark particles, no for white ones, auto to detect it.
         settings: Any other setting, such as --set model.queries=32.
     """

@@ -39,7 +39,7 @@ class TrainConfig(_Settings):
     seed: int = 0
     device: str = "auto"
     devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Literal["auto", "32"] = "auto"
     invert: Literal["auto", "yes", "no"] = "auto"
     subspace: SubspaceConfig = SubspaceConfig()
     model: ModelConfig = ModelConfig()

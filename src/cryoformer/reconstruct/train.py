@@ -108,14 +108,11 @@ class _Reconstruction:
 
     def __init__(self, paths: RunPaths, particles: Particles, config: TrainConfig, max_minutes: float | None) -> None:
         self.paths, self.particles, self.config = paths, particles, config
-        precision = {"auto": "32-true", "32": "32-true", "bf16": "bf16-mixed"}[config.precision]
         device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        if config.precision == "auto" and device.startswith("cuda"):
-            precision = "bf16-mixed"
         accelerator, _, number = device.partition(":")
         devices: Any = [int(number)] if number else config.devices
         try:
-            self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)  # type: ignore[arg-type]
+            self.fabric = Fabric(accelerator=accelerator, devices=devices, precision="32-true")
         except (RuntimeError, ValueError) as error:
             raise InputError(f"device {config.device!r} cannot be used: {error}") from None
         self.fabric.launch()

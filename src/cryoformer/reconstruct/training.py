@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.reconstruct.config import Stage, TrainConfig
 from cryoformer.reconstruct.consensus import subtract_projections
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
@@ -63,6 +64,18 @@ class StepReport:
     held_out_gain: float | None  # log likelihood per held-out image over the base alone; at the end of an epoch
 
 
+class _AtPoints(nn.Module):
+    """The network at a stage's points: tensors in, tensors out, which is all that Fabric's wrappers take."""
+
+    def __init__(self, network: CryoFormer, points: DecodedPoints) -> None:
+        super().__init__()
+        self.network, self.encoding = network, points.encoding
+
+    def forward(self, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
+        density: Tensor = self.network(self.encoding, latents)
+        return density
+
+
 class StageTrainer:
     """Trains the network at one box. ``images`` are those of that box; ``latents`` one row per image."""
 
@@ -95,7 +108,7 @@ class StageTrainer:
         )
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self.average = copy.deepcopy(model.network).requires_grad_(False)
-        self.network, self.optimizer = fabric.setup(model.network, optimizer)
+        self.network, self.optimizer = fabric.setup(_AtPoints(model.network, self.points), optimizer)
 
     def run(
         self,
@@ -187,7 +200,7 @@ class StageTrainer:
     def _step(self, rows: Tensor, rate: float) -> tuple[float, float]:
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
-        density = self.network(self.points.encoding, self.latents[rows]).float() * self.points.window
+        density = self.network(self.latents[rows]).float() * self.points.window
         predicted = self.model.project(self.points, density, self.images, rows)
         residual = self.residuals[rows]
         loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
