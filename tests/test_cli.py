@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cryoformer import __version__
-from cryoformer.cli import main, parse_settings
+from cryoformer.cli import main
+from cryoformer.cli.arguments import parse_settings
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
+from cryoformer.reconstruct.particle_input import ParticleInput
 
 COMMANDS = ["simulate", "train", "volumes", "evaluate", "analyze", "demo"]
 
@@ -150,11 +153,26 @@ def test_train_passes_flags_settings_and_options(monkeypatch):
     call = recorder("run")
     stand_in(monkeypatch, "cryoformer.reconstruct.train", train=call)
     options = ["--preset", "quick", "--max-minutes", "3", "--seed", "5", "--invert", "yes", "--set", "model.queries=32"]
-    assert main(["train", "a.star", "--out", "run", "--datadir", "images", *options]) == 0
-    assert [str(path) for path in call.positional] == ["a.star", "run"]
+    rows = [
+        "--datadir",
+        "images",
+        "--poses",
+        "p.pkl",
+        "--ctf",
+        "c.pkl",
+        "--ind",
+        "i.npy",
+        "--random",
+        "7",
+        "--half",
+        "2",
+    ]
+    assert main(["train", "a.star", "--out", "run", *rows, *options]) == 0
+    source, out = call.positional
+    assert source == ParticleInput(*map(Path, ("a.star", "images", "p.pkl", "c.pkl", "i.npy")), 7, 2)
+    assert str(out) == "run"
     assert call.named["overrides"] == {"model": {"queries": 32}, "seed": 5, "invert": "yes"}
     assert (call.named["preset"], call.named["max_minutes"], call.named["resume"]) == ("quick", 3.0, False)
-    assert str(call.named["datadir"]) == "images"
     assert main(["train", "a.star", "--out", "run", "--resume"]) == 0
     assert call.named["resume"] is True
     assert call.named["overrides"] == {}

@@ -7,6 +7,7 @@ from typing import Any
 from cryoformer.assess.evaluate import evaluate
 from cryoformer.errors import InputError
 from cryoformer.explore.report import write_report
+from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.train import train
 from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.stack import simulate
@@ -40,7 +41,7 @@ def run_demo(out: Path) -> Path:
         ),
         show_progress=sys.stderr.isatty(),
     )
-    train(particles / "particles.star", out / "run", max_minutes=MAX_MINUTES)
+    train(ParticleInput(particles / "particles.star"), out / "run", max_minutes=MAX_MINUTES)
     evaluation = evaluate(out / "run", particles)
     report = write_report(out / "run", particles)
     print(summary(evaluation))

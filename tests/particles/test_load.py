@@ -18,7 +18,24 @@ def test_images_are_those_of_the_index_in_the_order_asked_for(dataset):
     rows = np.array([4, 0, 3, 3, 1, 2])
     expected = np.stack([dataset.image(row) for row in rows])
     np.testing.assert_array_equal(particles.images(rows), expected)
-    assert particles.images(np.array([], dtype=np.int64)).shape == (0, 8, 8)
+    assert len(particles.images(np.array([], dtype=np.int64))) == 0
+
+
+def test_optics_groups_may_have_boxes_of_their_own(dataset):
+    dataset.stacks["sub/second.mrcs"] = np.arange(400, dtype=np.float32).reshape(4, 10, 10)
+    dataset.optics["rlnImageSize"] = [10, 8]
+    particles = load_particles(dataset.write())
+    assert particles.boxes.tolist() == [8, 10, 8, 10, 10]
+    assert particles.box == 8
+    for rows in ([2, 0], [4, 3]):
+        np.testing.assert_array_equal(particles.images(np.array(rows)), np.stack([dataset.image(row) for row in rows]))
+    assert load_particles(dataset.path, require_images=False).boxes.tolist() == [8, 10, 8, 10, 10]
+
+
+def test_premultiplied_images_are_marked_per_particle(dataset):
+    assert not load_particles(dataset.write()).premultiplied.any()
+    dataset.optics["rlnCtfDataAreCtfPremultiplied"] = [0, 1]
+    assert load_particles(dataset.write()).premultiplied.tolist() == [True, False, True, False, False]
 
 
 def test_poses_follow_the_convention(dataset):

@@ -7,7 +7,7 @@ from cryoformer.errors import InputError
 from cryoformer.imaging.rotations import matrix_from_euler
 from cryoformer.particles import check_images, load_particles
 from cryoformer.particles.preprocess import contrast_sign, detect_sign
-from cryoformer.particles.references import open_images
+from cryoformer.particles.references import open_images, split_references
 from cryoformer.particles.relion import CTF_COLUMNS, RelionTable, ctf_parameters, pixel_sizes_angstrom
 from cryoformer.particles.star import read_star_tables
 
@@ -33,7 +33,7 @@ def test_dark_particles_of_empiar_10076(shared_data):
     with pytest.raises(InputError, match="no poses"):
         load_particles(path)
     table = RelionTable(path, *read_star_tables(path))
-    stacks = open_images(table.particles["rlnImageName"], path, None)
+    stacks = open_images(split_references(table.particles["rlnImageName"], path), path, None)
     assert set(CTF_COLUMNS) <= set(table.particles.columns)
     pixel_sizes = pixel_sizes_angstrom(table)
     np.testing.assert_allclose(pixel_sizes, 1.31, atol=1e-4)

@@ -55,7 +55,16 @@ def simulate(count: int, noise: float, seed: int = 0, moves: bool = True) -> Sim
     generator = torch.Generator().manual_seed(seed)
     noisy = torch.fft.rfft2(noise * torch.randn(count, BOX, BOX, generator=generator)) + clean
     power = torch.full((BOX // 2 + 1,), noise**2 * BOX**2)
-    return Simulated(FourierImages(noisy, transfer, rotations, power, PIXEL, PIXEL), t, still, ctf)
+    images = FourierImages(
+        rotations=rotations,
+        halves=torch.arange(count) % 2,
+        noise_power=power,
+        pixel_size_angstrom=PIXEL,
+        voxel_angstrom=PIXEL,
+        coefficients=noisy,
+        ctf=transfer,
+    )
+    return Simulated(images, t, still, ctf)
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +98,7 @@ def particle_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_run(particle_file: Path) -> Callable[..., str]:
     """``small_run(out, resume=False, **overrides)``: a run of seconds on ``particle_file``."""
+    from cryoformer.reconstruct.particle_input import ParticleInput
     from cryoformer.reconstruct.train import train
 
     def run(out: Path, resume: bool = False, **overrides: object) -> str:
@@ -99,6 +109,8 @@ def small_run(particle_file: Path) -> Callable[..., str]:
             "latent_states": 16,
             "invert": "no",
         }
-        return train(particle_file, out, resume=resume, overrides=None if resume else settings | overrides)
+        return train(
+            ParticleInput(particle_file), out, resume=resume, overrides=None if resume else settings | overrides
+        )
 
     return run

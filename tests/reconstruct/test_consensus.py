@@ -1,10 +1,8 @@
 """Back-projection: right density, right noise, and nothing left when the density is taken off."""
 
-from dataclasses import replace
-
 import torch
 
-from cryoformer.reconstruct.consensus import reconstruct_consensus, subtract_projections, wiener_backprojection
+from cryoformer.reconstruct.consensus import reconstruct_consensus, wiener_backprojection
 from cryoformer.reconstruct.local_filter import local_wiener
 
 from .conftest import PIXEL, blob
@@ -24,7 +22,7 @@ def test_consensus_is_the_mean_density_on_its_own_scale(moving) -> None:
 
 
 def test_noise_spectrum_is_found_whatever_is_assumed_at_first(moving) -> None:
-    wrong = replace(moving.images, noise_power=torch.ones_like(moving.images.noise_power))
+    wrong = moving.images.with_noise(torch.ones_like(moving.images.noise_power))
     found = reconstruct_consensus(wrong).noise_power
     # Beyond the shells that hold heterogeneity, white noise of variance 0.7^2 per pixel. 600 images average it well.
     expected = moving.images.noise_power
@@ -32,13 +30,13 @@ def test_noise_spectrum_is_found_whatever_is_assumed_at_first(moving) -> None:
 
 
 def test_true_density_leaves_noise_only(moving) -> None:
-    residual = subtract_projections(moving.images, moving.density(0.5))
+    residual = moving.images.minus(moving.density(0.5)).coefficients
     before, after = moving.images.coefficients[:, 1, 0].abs().mean(), residual[:, 1, 0].abs().mean()
     assert float(after) < 0.6 * float(before)
 
 
 def test_what_is_subtracted_is_not_reconstructed(moving) -> None:
-    nothing = wiener_backprojection(moving.images, lambda rows: moving.images.coefficients[rows])
+    nothing = wiener_backprojection(moving.images, lambda rows, images: images.coefficients)
     assert float(nothing.volume.abs().max()) == 0.0
     assert float(nothing.half_map_fsc.abs().max()) == 0.0
 

@@ -20,12 +20,9 @@ class Decoder(KnownDecoder):
 
 
 def found(moving, factor: float, noise: float):
-    from cryoformer.reconstruct.consensus import subtract_projections
-
     model = Decoder(moving.still, factor, noise)
-    residuals = subtract_projections(moving.images, moving.still)
     latents = torch.tensor(moving.t, dtype=torch.float32)[:, None]
-    return generalisation(model, model.points(24), moving.images, residuals, latents, torch.arange(0, 600, 3))
+    return generalisation(model, model.points(24), moving.images.minus(moving.still), latents, torch.arange(0, 600, 3))
 
 
 def test_truth_passes_whole_at_low_frequency(moving) -> None:

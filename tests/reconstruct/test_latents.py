@@ -6,7 +6,7 @@ import torch
 
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
-from cryoformer.reconstruct.latents import choose_states, posterior_over_states, refine_latents
+from cryoformer.reconstruct.latents import choose_states, fit_prior, posterior_over_states, refine_latents
 
 from .conftest import BOX, PIXEL, blob, moving_centre
 
@@ -39,7 +39,7 @@ def test_known_decoder_reads_the_true_coordinate(moving) -> None:
 
 def test_prior_is_the_share_of_the_population() -> None:
     likelihood = torch.log(torch.tensor([[0.9, 0.1]] * 80 + [[0.1, 0.9]] * 20))
-    posterior = posterior_over_states(likelihood, iterations=500)
+    posterior = posterior_over_states(likelihood, fit_prior(likelihood, iterations=500))
     # Maximum likelihood for the share p of state 0: 0.9 p + 0.1 (1 - p) = 0.8.
     assert float(posterior[:, 0].mean()) == pytest.approx(0.875, abs=2e-3)
 
@@ -57,6 +57,6 @@ def test_projection_of_the_known_decoder_is_the_microscope(moving) -> None:
     model = KnownDecoder(moving.still)
     points = model.points(BOX)
     density = model.decode(points, torch.tensor([[float(moving.t[0])]]))
-    ours = model.project(points, density, moving.images, torch.tensor([0]))
+    ours = model.project(points, density, moving.images.take(torch.tensor([0])))
     direct = splat_project(density, grid_points(BOX, PIXEL), moving.images.rotations[:1], None, BOX, PIXEL)
     assert torch.allclose(ours, direct * moving.images.ctf[:1])

@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.run_directory import RunPaths, open_run
 from cryoformer.reconstruct.train import train
 from cryoformer.reconstruct.training import StageTrainer
 
@@ -30,7 +31,7 @@ def finished(particle_file: Path, tmp_path_factory: pytest.TempPathFactory, requ
         "latent_states": 16,
         "invert": "no",
     }
-    train(particle_file, out, overrides=settings)
+    train(ParticleInput(particle_file), out, overrides=settings)
     return out
 
 
@@ -77,11 +78,11 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     out, steps = tmp_path / "run", [0]
     step = StageTrainer._step
 
-    def dying(self: StageTrainer, rows: torch.Tensor, rate: float) -> tuple[float, float]:
+    def dying(self: StageTrainer, *given: Any) -> tuple[float, float]:
         steps[0] += 1
         if steps[0] > after:
             raise KeyboardInterrupt
-        return step(self, rows, rate)
+        return step(self, *given)
 
     monkeypatch.setattr(StageTrainer, "_step", dying)
     with pytest.raises(KeyboardInterrupt):
@@ -92,6 +93,29 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     assert np.array_equal(open_run(out).latents_mean, open_run(finished).latents_mean)
 
 
+def test_run_that_streams_its_images_finds_the_same(small_run: SmallRun, finished: Path, tmp_path: Path) -> None:
+    small_run(tmp_path / "run", memory_gib=0.0)
+    streamed, held = open_run(tmp_path / "run"), open_run(finished)
+    # Not bit by bit: coarse images come from a cache in float16.
+    assert np.corrcoef(streamed.latents_mean[:, 0], held.latents_mean[:, 0])[0, 1] > 0.99
+    assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_run_of_some_rows_writes_down_which(particle_file: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    np.savetxt(tmp_path / "rows.txt", np.arange(0, 300, 2), fmt="%d")
+    source = ParticleInput(particle_file, ind=tmp_path / "rows.txt", random=120)
+    loaded, rows = source.load(seed=0)
+    assert rows is not None
+    assert (rows % 2 == 0).all()
+    monkeypatch.setattr("cryoformer.reconstruct.train._Reconstruction.run", lambda self: "stopped")
+    train(source, tmp_path / "run", overrides={"invert": "no"})
+    assert np.array_equal(np.load(tmp_path / "run" / "rows.npy"), rows)
+    # Continued without the flags, on the same particles.
+    (tmp_path / "rows.txt").unlink()
+    again = ParticleInput.from_facts(RunPaths(tmp_path / "run").read_config()).load_again(tmp_path / "run" / "rows.npy")
+    assert np.array_equal(again.rotations, loaded.rotations)
+
+
 def test_resuming_a_finished_run_does_nothing(small_run: SmallRun, finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     assert "finished; nothing to do" in small_run(finished, resume=True)
@@ -100,7 +124,7 @@ def test_resuming_a_finished_run_does_nothing(small_run: SmallRun, finished: Pat
 
 def test_other_particles_cannot_resume_a_run(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="this run is of"):
-        train(tmp_path / "other.star", finished, resume=True)
+        train(ParticleInput(tmp_path / "other.star"), finished, resume=True)
 
 
 def test_time_limit_is_kept_and_still_gives_a_model(
@@ -109,7 +133,7 @@ def test_time_limit_is_kept_and_still_gives_a_model(
     monkeypatch.setattr("cryoformer.reconstruct.training.FALL", 1e9)  # nothing but time ends a stage
     settings = {"subspace.box": 16, "subspace.iterations": 2, "invert": "no", "latent_states": 8,
                 "stages": [{"box": 16, "epochs": 500}, {"box": 24, "epochs": 500}]}  # fmt: skip
-    train(particle_file, tmp_path / "run", max_minutes=0.2, overrides=settings)
+    train(ParticleInput(particle_file), tmp_path / "run", max_minutes=0.2, overrides=settings)
     elapsed = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["elapsed_s"]
     assert elapsed < 2 * 12  # a shared machine may stall; 1,000 epochs would take many minutes
     assert open_run(tmp_path / "run").box == BOX
@@ -117,16 +141,16 @@ def test_time_limit_is_kept_and_still_gives_a_model(
 
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, particle_file: Path) -> None:
     with pytest.raises(InputError):
-        train(tmp_path / "none.star", tmp_path / "run")
+        train(ParticleInput(tmp_path / "none.star"), tmp_path / "run")
     with pytest.raises(InputError, match="learning_rate"):
-        train(particle_file, tmp_path / "run", overrides={"learning_rate": -1.0})
+        train(ParticleInput(particle_file), tmp_path / "run", overrides={"learning_rate": -1.0})
     assert not (tmp_path / "run").exists()
 
 
 def test_folder_with_something_in_it_is_left_alone(tmp_path: Path, particle_file: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        train(particle_file, tmp_path)
+        train(ParticleInput(particle_file), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

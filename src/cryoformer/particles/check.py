@@ -13,12 +13,11 @@ def check_images(particles: Particles, chunk_bytes: int = 64 * 2**20) -> None:
             noise cannot be normalised.
     """
     stacks = particles.require_stacks()
-    background = background_mask(stacks.box)
     broken: list[int] = []
     flat: list[int] = []
-    for rows, images in stacks.chunks(max(1, chunk_bytes // (4 * stacks.box**2))):
+    for rows, images in stacks.chunks(chunk_bytes):
         finite = finite_images(images)
-        outside = images[:, background]
+        outside = images[:, background_mask(images.shape[-1])]
         broken += rows[~finite].tolist()
         flat += rows[finite & (outside.min(axis=1) == outside.max(axis=1))].tolist()
     what_is_wrong = (

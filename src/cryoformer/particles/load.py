@@ -4,40 +4,61 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryoformer.errors import InputError
+from cryoformer.particles.cryodrgn import find_images, load_cryodrgn
+from cryoformer.particles.cryosparc import load_cryosparc
+from cryoformer.particles.image_list import STACK_SUFFIXES, star_of_stack
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.relion import load_relion
 
 # The seam for further formats: a reader has the signature of load_relion.
-READERS: dict[str, Callable[..., Particles]] = {".star": load_relion}
+READERS: dict[str, Callable[..., Particles]] = {".star": load_relion, ".cs": load_cryosparc}
 
-# Known, but not readable: what to give instead.
-ADVICE = {
-    ".cs": "export the particles from cryoSPARC as a RELION STAR file (csparc2star)",
-    ".pkl": "give the STAR file that the poses and the CTF came from",
-    ".txt": "give the STAR file that lists the stacks",
-    ".mrcs": "a stack holds no poses; give the STAR file that belongs to it",
-    ".mrc": "a stack holds no poses; give the STAR file that belongs to it",
-}
+SUPPORTED = "a RELION STAR file (.star), a cryoSPARC file (.cs), or images (.mrcs, .txt) with cryoDRGN's poses and CTF"
 
 
 def load_particles(
-    path: Path | str, datadir: Path | str | None = None, *, require_images: bool = True, require_ctf: bool = True
+    path: Path | str,
+    datadir: Path | str | None = None,
+    *,
+    poses: Path | str | None = None,
+    ctf: Path | str | None = None,
+    require_images: bool = True,
+    require_ctf: bool = True,
 ) -> Particles:
     """Particles of a file, all metadata checked, no image read yet.
 
     Args:
-        path: particle file (.star).
+        path: a RELION STAR file (.star), a cryoSPARC file (.cs), a stack (.mrcs, .mrc) or a list of stacks (.txt); or
+            cryoDRGN's poses.pkl, or its folder, with ctf.pkl and the images beside it. A STAR file that stands beside
+            a stack and refers to it is read instead of the stack.
         datadir: folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, used instead of the poses of the file.
+        ctf: cryoDRGN's ctf.pkl, used instead of the CTF of the file.
         require_images: False loads the metadata alone.
         require_ctf: False allows files without CTF columns; their CTF is 1 at all frequencies.
 
     Raises:
         InputError: what is wrong with which file and row, and what to do.
     """
-    path = Path(path)
-    reader = READERS.get(path.suffix.lower())
+    path, folder = Path(path), None if datadir is None else Path(datadir)
+    if poses is None and ctf is None and (path.is_dir() or path.suffix.lower() == ".pkl"):
+        path, poses, ctf = find_images(path)
+    if poses is not None or ctf is not None:
+        if poses is None or ctf is None:
+            given, missing = ("poses", "ctf") if ctf is None else ("ctf", "poses")
+            raise InputError(f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both")
+        return load_cryodrgn(path, folder, poses=Path(poses), ctf=Path(ctf), require_images=require_images)
+    suffix = path.suffix.lower()
+    if suffix in STACK_SUFFIXES and path.is_file():
+        star = star_of_stack(path)
+        if star is not None:
+            return load_relion(star, folder or path.parent, require_images=require_images, require_ctf=require_ctf)
+    reader = READERS.get(suffix)
     if reader is None:
-        advice = ADVICE.get(path.suffix.lower(), "give a RELION particle STAR file")
-        raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(READERS)}); {advice}")
-    folder = None if datadir is None else Path(datadir)
+        if suffix in (".txt", *STACK_SUFFIXES):
+            raise InputError(
+                f"{path}: images alone hold no poses; give the STAR or .cs file that belongs to them, or cryoDRGN's "
+                "files with --poses poses.pkl --ctf ctf.pkl"
+            )
+        raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(READERS)}); give {SUPPORTED}")
     return reader(path, folder, require_images=require_images, require_ctf=require_ctf)

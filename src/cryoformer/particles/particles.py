@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.imaging.ctf import CTFParameters
+from cryoformer.particles.references import ImageReferences
 from cryoformer.particles.stack import ImageStacks
 
 
@@ -18,28 +19,39 @@ class Particles:
 
     Attributes:
         source: the file that lists the particles.
-        box: image side D in pixels (0 where neither images nor tables say).
+        boxes: image side D per particle in pixels (0 where neither images nor tables say); optics groups may differ.
         pixel_sizes_angstrom: per particle: optics groups may differ.
         rotations: R per particle, volume to image coordinates, float64.
         shifts_angstrom: (x, y) of where the content sits in the image, minus RELION's origin.
         ctf: CTF parameters, one row per particle.
         optics_group: number of each particle's optics group as in the file.
         half_set: 1 or 2 per particle (``rlnRandomSubset``), or None.
+        premultiplied: per particle, whether its image was multiplied by its CTF.
+        declared_sign: what the file says of the contrast: 1 for white particles, -1 for dark ones, None for nothing.
+        references: which image of which file each particle is, as the file says it, or None where it does not.
         stacks: the images, or None where only metadata was asked for.
     """
 
     source: Path
-    box: int
+    boxes: Integer[np.ndarray, " n"]
     pixel_sizes_angstrom: Float[np.ndarray, " n"]
     rotations: Float[np.ndarray, "n 3 3"]
     shifts_angstrom: Float[np.ndarray, "n 2"]
     ctf: CTFParameters
     optics_group: Integer[np.ndarray, " n"]
     half_set: Integer[np.ndarray, " n"] | None
+    premultiplied: Bool[np.ndarray, " n"]
+    declared_sign: int | None
+    references: ImageReferences | None
     stacks: ImageStacks | None
 
     def __len__(self) -> int:
         return len(self.optics_group)
+
+    @property
+    def box(self) -> int:
+        """The smallest image side, which is everyone's where there is one optics group."""
+        return int(self.boxes.min())
 
     @property
     def pixel_size_angstrom(self) -> float:
@@ -47,7 +59,7 @@ class Particles:
         return float(self.pixel_sizes_angstrom[0])
 
     def images(self, indices: Integer[np.ndarray, " b"]) -> Float32[np.ndarray, "b d d"]:
-        """Images of these particles (from 0), as on disk, [b, D, D].
+        """Images of these particles (from 0), which must share one box, as on disk.
 
         Raises:
             InputError: only metadata was loaded, or an image holds NaN or infinite values.
@@ -77,13 +89,16 @@ class Particles:
         """These particles alone, in this order."""
         return Particles(
             source=self.source,
-            box=self.box,
+            boxes=self.boxes[rows],
             pixel_sizes_angstrom=self.pixel_sizes_angstrom[rows],
             rotations=self.rotations[rows],
             shifts_angstrom=self.shifts_angstrom[rows],
             ctf=self.ctf[torch.from_numpy(np.array(rows, dtype=np.int64))],
             optics_group=self.optics_group[rows],
             half_set=None if self.half_set is None else self.half_set[rows],
+            premultiplied=self.premultiplied[rows],
+            declared_sign=self.declared_sign,
+            references=None if self.references is None else self.references.subset(rows),
             stacks=None if self.stacks is None else self.stacks.subset(rows),
         )
 

@@ -68,11 +68,11 @@ class ContrastSign:
 
 def detect_sign(particles: Particles, sample: int = 512) -> ContrastSign:
     """Contrast of a data set, from at most ``sample`` images spread evenly over it (fewer of large ones)."""
-    count = min(sample, max(32, 2**23 // particles.box**2), len(particles))
-    rows = np.unique(np.linspace(0, len(particles) - 1, count).round().astype(np.int64))
-    some = particles.subset(rows)
-    images = some.images(np.arange(len(rows)))
-    return contrast_sign(images, some.ctf, some.pixel_sizes_angstrom, some.shifts_angstrom)
+    of_one_box = np.flatnonzero(particles.boxes == particles.boxes[0])
+    count = min(sample, max(32, 2**23 // particles.box**2), len(of_one_box))
+    some = particles.subset(of_one_box[np.linspace(0, len(of_one_box) - 1, count).round().astype(np.int64)])
+    images = some.images(np.arange(len(some)))
+    return contrast_sign(images, some.ctf, some.pixel_sizes_angstrom, some.shifts_angstrom, some.premultiplied)
 
 
 def contrast_sign(
@@ -80,6 +80,7 @@ def contrast_sign(
     ctf: CTFParameters,
     pixel_sizes_angstrom: Float[np.ndarray, " b"],
     shifts_angstrom: Float[np.ndarray, "b 2"] | None = None,
+    premultiplied: Bool[np.ndarray, " b"] | None = None,
 ) -> ContrastSign:
     """Contrast of some images, by correlation with what a featureless white particle would look like.
 
@@ -93,7 +94,10 @@ def contrast_sign(
     offset = np.arange(box, dtype=np.float32) - box // 2
     blob = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * (box / 6) ** 2)).astype(np.float32)
     pixel_sizes = torch.from_numpy(pixel_sizes_angstrom.astype(np.float32))
-    expected = images_to_fourier(torch.from_numpy(blob))[None] * contrast_transfer(ctf, box, pixel_sizes)
+    transfer = contrast_transfer(ctf, box, pixel_sizes)
+    if premultiplied is not None:
+        transfer = torch.where(torch.from_numpy(premultiplied)[:, None, None], transfer.square(), transfer)
+    expected = images_to_fourier(torch.from_numpy(blob))[None] * transfer
     if shifts_angstrom is not None:
         # In pixels, because the pixel size may differ from image to image.
         expected = expected * shift_phases(torch.from_numpy(shifts_angstrom / pixel_sizes_angstrom[:, None]), box, 1.0)

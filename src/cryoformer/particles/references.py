@@ -1,9 +1,12 @@
-"""``index@path`` references of a STAR file, resolved to stacks on disk.
+"""References to images (``index@path`` in STAR files), resolved to stacks on disk.
 
 RELION writes paths relative to its project folder, users move files, and the STAR file may stand anywhere. Each path
 is looked for in a fixed order (see :func:`candidates`), and what was tried is said when nothing is found.
 """
 
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,23 @@ from cryoformer.errors import InputError
 from cryoformer.particles.stack import ImageStacks, StackHeader, read_stack_header
 
 
-def split_references(
-    names: pd.Series, source: Path
-) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"], list[str]]:
-    """Split ``index@path`` into (index in the stack from 0, number of the path, the different paths).
+@dataclass(frozen=True)
+class ImageReferences:
+    """For every row the number of its path in ``paths`` (as the file writes them) and its index there, from 0."""
+
+    paths: tuple[str, ...]
+    path_of_row: Integer[np.ndarray, " n"]
+    index_of_row: Integer[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.index_of_row)
+
+    def subset(self, rows: Integer[np.ndarray, " m"]) -> "ImageReferences":
+        return ImageReferences(self.paths, self.path_of_row[rows], self.index_of_row[rows])
+
+
+def split_references(names: pd.Series, source: Path) -> ImageReferences:
+    """Split ``index@path``.
 
     A name without ``@`` is the first image of its file, as in RELION.
 
@@ -35,7 +51,7 @@ def split_references(
             "on; expected index@path, such as 000001@particles.mrcs"
         )
     path_of_row, paths = pd.factorize(parts[2].where(~alone, parts[0]))
-    return index.astype(np.int64) - 1, path_of_row.astype(np.int32), [str(path) for path in paths]
+    return ImageReferences(tuple(str(path) for path in paths), path_of_row.astype(np.int32), index.astype(np.int64) - 1)
 
 
 def candidates(reference: str, source: Path, datadir: Path | None) -> list[Path]:
@@ -55,7 +71,17 @@ def candidates(reference: str, source: Path, datadir: Path | None) -> list[Path]
     return list(dict.fromkeys(found))
 
 
-def resolve_stacks(references: list[str], source: Path, datadir: Path | None) -> list[Path]:
+def first_file(places: Sequence[Path]) -> Path | None:
+    """The first of these that is a file."""
+    for place in places:
+        # A name can be too long for the file system to ask for.
+        with contextlib.suppress(OSError):
+            if place.is_file():
+                return place
+    return None
+
+
+def resolve_stacks(references: Sequence[str], source: Path, datadir: Path | None) -> list[Path]:
     """The file of every reference.
 
     Raises:
@@ -66,7 +92,7 @@ def resolve_stacks(references: list[str], source: Path, datadir: Path | None) ->
     readers: dict[Path, list[str]] = {}
     for reference in references:
         tried = candidates(reference, source, datadir)
-        path = next((place for place in tried if place.is_file()), None)
+        path = first_file(tried)
         if path is None:
             places = ", ".join(str(place) for place in tried)
             raise InputError(
@@ -85,23 +111,16 @@ def resolve_stacks(references: list[str], source: Path, datadir: Path | None) ->
     return [path_of[reference] for reference in references]
 
 
-def open_images(names: pd.Series, source: Path, datadir: Path | None) -> ImageStacks:
-    """Find and check the stacks of a particle table's ``rlnImageName`` column.
+def open_images(references: ImageReferences, source: Path, datadir: Path | None) -> ImageStacks:
+    """Find and check the stacks of a particle file.
 
     Raises:
-        InputError: a stack is missing, unreadable or cut short, a row points past a stack's end, or boxes differ.
+        InputError: a stack is missing, unreadable or cut short, or a row points past a stack's end.
     """
-    index_of_row, stack_of_row, references = split_references(names, source)
-    paths = resolve_stacks(references, source, datadir)
+    paths = resolve_stacks(references.paths, source, datadir)
     headers = tuple(read_stack_header(path) for path in paths)
-    _check_ends(headers, stack_of_row, index_of_row, source)
-    odd = next((header for header in headers if header.box != headers[0].box), None)
-    if odd is not None:
-        raise InputError(
-            f"{source}: images of {headers[0].box} pixels in {headers[0].path} but of {odd.box} pixels in {odd.path}; "
-            "all images need one box: extract them again"
-        )
-    return ImageStacks(headers, stack_of_row, index_of_row)
+    _check_ends(headers, references.path_of_row, references.index_of_row, source)
+    return ImageStacks(headers, references.path_of_row, references.index_of_row)
 
 
 def _check_ends(

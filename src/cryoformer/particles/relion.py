@@ -17,9 +17,9 @@ from jaxtyping import Float, Integer
 from cryoformer.errors import InputError
 from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.imaging.rotations import matrix_from_euler
+from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.particles import Particles
-from cryoformer.particles.references import open_images
-from cryoformer.particles.stack import ImageStacks
+from cryoformer.particles.references import open_images, split_references
 from cryoformer.particles.star import read_star_tables
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class RelionTable:
 
     def __init__(self, source: Path, particles: pd.DataFrame, optics: pd.DataFrame | None) -> None:
         self.source, self.particles, self.optics = source, particles, optics
-        self.optics_group, self._optics_row = self._join()
+        self.optics_group, self.optics_row = self._join()
 
     def __len__(self) -> int:
         return len(self.particles)
@@ -55,7 +55,7 @@ class RelionTable:
             InputError: the column is absent and has no default, or a value is no finite number.
         """
         if self.optics is not None and column in self.optics.columns:
-            return _finite(self.optics[column], f"{self.source}: data_optics, ")[self._optics_row]
+            return _finite(self.optics[column], f"{self.source}: data_optics, ")[self.optics_row]
         if column in self.particles.columns:
             return _finite(self.particles[column], f"{self.source}: ")
         if default is None:
@@ -105,21 +105,25 @@ def load_relion(
     ctf = ctf_parameters(table, require_ctf)
     pixel_sizes = pixel_sizes_angstrom(table)
     shifts = _shifts_angstrom(table, pixel_sizes)
-    box = _table_box(table)
+    boxes = table.numbers("rlnImageSize", 0.0).astype(np.int64)
+    references = split_references(table.particles["rlnImageName"], path)
     stacks = None
     if require_images:
-        stacks = open_images(table.particles["rlnImageName"], path, datadir)
-        _check_against_headers(table, stacks, box, pixel_sizes)
-        box = stacks.box
+        stacks = open_images(references, path, datadir)
+        check_headers(path, stacks, boxes, pixel_sizes, "rlnImageSize", "rlnImagePixelSize")
+        boxes = stacks.boxes
     return Particles(
         source=path,
-        box=box,
+        boxes=boxes,
         pixel_sizes_angstrom=pixel_sizes,
         rotations=rotations,
         shifts_angstrom=shifts,
         ctf=ctf,
         optics_group=table.optics_group,
-        half_set=_half_set(table),
+        half_set=half_sets(table),
+        premultiplied=table.numbers("rlnCtfDataAreCtfPremultiplied", 0.0) != 0,
+        declared_sign=None,
+        references=references,
         stacks=stacks,
     )
 
@@ -140,10 +144,11 @@ def _finite(column: pd.Series, where: str) -> Float[np.ndarray, " n"]:
 def _check_supported(table: RelionTable) -> None:
     if np.any(table.numbers("rlnImageDimensionality", 2.0) != 2):
         raise InputError(f"{table.source}: the images are subtomograms (rlnImageDimensionality is not 2); expected 2D")
-    if np.any(table.numbers("rlnCtfDataAreCtfPremultiplied", 0.0) != 0):
+    tilts = [name for name in ("rlnTomoVisibleFrames", "rlnTomoName") if table.has(name)]
+    if tilts:
         raise InputError(
-            f"{table.source}: the images are multiplied by their CTF (rlnCtfDataAreCtfPremultiplied is 1), which is "
-            "not supported; extract them again without premultiplication"
+            f"{table.source}: the particles are of tilt series ({tilts[0]}), several images each; expected one image a "
+            "particle"
         )
     unused = [name for name in ("rlnBeamTiltX", "rlnOddZernike", "rlnEvenZernike", "rlnMagMat00") if table.has(name)]
     if unused:
@@ -197,6 +202,9 @@ def pixel_sizes_angstrom(table: RelionTable) -> Float[np.ndarray, " n"]:
         magnification = table.numbers(column)
         _check_range(table, column, magnification > 0, "a magnification above 0")
         column, sizes = "rlnDetectorPixelSize", 10_000.0 * table.numbers("rlnDetectorPixelSize") / magnification
+    elif table.has("rlnPixelSize"):
+        # Older Warp and cisTEM exports.
+        column, sizes = "rlnPixelSize", table.numbers("rlnPixelSize")
     else:
         raise InputError(
             f"{table.source}: no pixel size: expected rlnImagePixelSize in data_optics (RELION 3.1 and later), or "
@@ -220,20 +228,8 @@ def _shifts_angstrom(table: RelionTable, pixel_sizes: Float[np.ndarray, " n"]) -
     return 0.0 - np.stack(origins, axis=1)
 
 
-def _table_box(table: RelionTable) -> int:
-    """Image side that the tables state, 0 if they do not."""
-    boxes = table.numbers("rlnImageSize", 0.0)
-    other = np.flatnonzero(boxes != boxes[0])
-    if len(other):
-        row = int(other[0])
-        raise InputError(
-            f"{table.source}: optics group {table.optics_group[0]} has images of {boxes[0]:g} pixels, group "
-            f"{table.optics_group[row]} (row {row + 1}) of {boxes[row]:g}; all need one box: extract them again"
-        )
-    return int(boxes[0])
-
-
-def _half_set(table: RelionTable) -> Integer[np.ndarray, " n"] | None:
+def half_sets(table: RelionTable) -> Integer[np.ndarray, " n"] | None:
+    """1 or 2 per particle, None where the file does not say."""
     if not table.has("rlnRandomSubset"):
         return None
     subset = table.numbers("rlnRandomSubset").astype(np.int64)
@@ -241,27 +237,3 @@ def _half_set(table: RelionTable) -> Integer[np.ndarray, " n"] | None:
         logger.warning("%s: rlnRandomSubset holds values other than 1 and 2; ignored", table.source)
         return None
     return subset
-
-
-def _check_against_headers(
-    table: RelionTable, stacks: ImageStacks, box: int, pixel_sizes: Float[np.ndarray, " n"]
-) -> None:
-    if box not in (0, stacks.box):
-        raise InputError(
-            f"{table.source}: rlnImageSize says {box} pixels, the images of {stacks.headers[0].path} have "
-            f"{stacks.box}; is it the stack of this file? If it was resized, correct rlnImageSize and rlnImagePixelSize"
-        )
-    in_headers = np.array([header.pixel_size_angstrom for header in stacks.headers])[stacks.stack_of_row]
-    differ = np.flatnonzero(~np.isclose(in_headers, pixel_sizes, rtol=0.01))
-    if len(differ):
-        row = int(differ[0])
-        # 0 and 1 are what tools write that do not know; anything else deserves a second look.
-        level = logging.INFO if in_headers[row] in (0.0, 1.0) else logging.WARNING
-        logger.log(
-            level,
-            "%s: pixel size %.4g A from the metadata; the header of %s says %.4g and is not used",
-            table.source,
-            pixel_sizes[row],
-            stacks.headers[stacks.stack_of_row[row]].path,
-            in_headers[row],
-        )

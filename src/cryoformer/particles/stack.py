@@ -1,8 +1,9 @@
 """Image stacks on disk: MRC headers, and the images of any rows of a particle table.
 
 Nothing is read but the headers until images are asked for, and then only the asked rows, so a stack may be far
-larger than the memory. Rows are read from the file at their offset rather than through a memory map: it is as fast,
-the pages do not pile up in the process, and a failing disk is an error instead of a killed process.
+larger than the memory. Compressed stacks are decompressed once, into a temporary folder. Rows are read from the file
+at their offset rather than through a memory map: it is as fast, the pages do not pile up in the process, and a failing
+disk is an error instead of a killed process.
 """
 
 import os
@@ -10,16 +11,22 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import FileIO
+from io import BytesIO, FileIO
 from itertools import pairwise
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 from jaxtyping import Float32, Integer
+from mrcfile.mrcinterpreter import MrcInterpreter
 from mrcfile.utils import data_dtype_from_header
 
 from cryoformer.errors import InputError
+from cryoformer.particles.compressed import uncompressed
+
+HEADER_BYTES = 1024
+EXTENSION_LENGTH = slice(92, 96)
+# In mrcfile's field ``extra2``, which starts at byte 112.
+IMOD_FLAGS, IMOD_STAMP = slice(40, 48), 1146047817
 
 READABLE_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 
@@ -28,10 +35,12 @@ READABLE_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16
 class StackHeader:
     """What the header of one MRC stack says; ``pixel_size_angstrom`` is 0 where it says nothing.
 
-    ``modified_ns`` is the time of the file's last change: a stack that was written anew is another stack.
+    ``modified_ns`` is the time of the file's last change: a stack that was written anew is another stack. ``file`` is
+    what is read: ``path`` itself, or where it was decompressed to.
     """
 
     path: Path
+    file: Path
     count: int
     box: int
     dtype: np.dtype
@@ -51,32 +60,63 @@ def read_stack_header(path: Path) -> StackHeader:
         InputError: no MRC file, a pixel type that is no image, images that are not square, or a file cut short.
     """
     try:
-        # Quietly: many tools leave the map identifier or the machine stamp of a stack empty.
-        with warnings.catch_warnings(action="ignore"):
-            with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-                header = mrc.header
-            mode = int(header.mode)
-            dtype = data_dtype_from_header(header) if mode in READABLE_MODES else None
+        file = uncompressed(path)
+        with file.open("rb") as stream:
+            head = bytearray(stream.read(HEADER_BYTES))
+        header, extension = _parse_header(head)
+        status = path.stat()
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as an MRC stack ({reason}); copy or extract it again") from error
+    mode, dtype = int(header.mode), _pixel_type(header)
     if dtype is None:
         modes = ", ".join(f"{number} ({name})" for number, name in READABLE_MODES.items())
         raise InputError(f"{path}: MRC mode {mode} cannot be read as images; expected one of {modes}")
     columns, rows, count = int(header.nx), int(header.ny), int(header.nz)
     if columns != rows or columns < 1:
         raise InputError(f"{path}: images of {columns} x {rows} pixels; expected square images, extract them again")
+    if count < 1 or extension < 0:
+        raise InputError(
+            f"{path}: the header says {count} images after an extended header of {extension} bytes; extract it again"
+        )
     pixel_size = float(header.cella.x) / int(header.mx) if header.mx > 0 else 0.0
-    status = path.stat()
-    stack = StackHeader(path, count, columns, dtype, 1024 + int(header.nsymbt), pixel_size, status.st_mtime_ns)
-    expected = stack.offset + count * stack.image_bytes
-    if status.st_size < expected:
-        whole = max(status.st_size - stack.offset, 0) // stack.image_bytes
+    offset = HEADER_BYTES + extension
+    stack = StackHeader(path, file, count, columns, dtype, offset, pixel_size, status.st_mtime_ns)
+    size, expected = file.stat().st_size, offset + count * stack.image_bytes
+    if size < expected:
+        whole = max(size - offset, 0) // stack.image_bytes
         raise InputError(
             f"{path}: cut short: the header promises {count} images ({expected} bytes), the file has "
-            f"{status.st_size} bytes ({whole} whole images); copy it again"
+            f"{size} bytes ({whole} whole images); copy it again"
         )
     return stack
+
+
+def _parse_header(head: bytearray) -> tuple[np.recarray, int]:
+    """The header, in whichever byte order, and the length of the extended header.
+
+    That length is taken out of what mrcfile sees, which would read (and make room for) all that it promises.
+    """
+    length = bytes(head[EXTENSION_LENGTH])
+    head[EXTENSION_LENGTH] = bytes(4)
+    # Quietly: many tools leave the map identifier or the machine stamp of a stack empty.
+    with warnings.catch_warnings(action="ignore"):
+        header = MrcInterpreter(BytesIO(bytes(head)), permissive=True, header_only=True).header
+    if header is None:
+        raise ValueError("no MRC header")
+    return header, int(np.frombuffer(length, dtype=header.nsymbt.dtype)[0])
+
+
+def _pixel_type(header: np.recarray) -> np.dtype | None:
+    mode = int(header.mode)
+    if mode not in READABLE_MODES:
+        return None
+    extra = header.extra2.tobytes()
+    # Mode 0 is signed, but not in what IMOD writes unless its second flag word says so.
+    stamp, flags = np.frombuffer(extra[IMOD_FLAGS], dtype=header.mode.dtype).tolist()
+    if mode == 0 and stamp == IMOD_STAMP and not flags & 1:
+        return np.dtype(np.uint8)
+    return np.dtype(data_dtype_from_header(header))
 
 
 @lru_cache(maxsize=128)
@@ -85,7 +125,7 @@ def _open_stack(header: StackHeader) -> FileIO:
 
     One that falls out of the cache is closed when its last reader lets go of it.
     """
-    return open(header.path, "rb", buffering=0)
+    return open(header.file, "rb", buffering=0)
 
 
 def read_stack(header: StackHeader, indices: Integer[np.ndarray, " b"]) -> Float32[np.ndarray, "b d d"]:
@@ -123,9 +163,10 @@ class ImageStacks:
     def __len__(self) -> int:
         return len(self.index_of_row)
 
-    @property
-    def box(self) -> int:
-        return self.headers[0].box
+    @cached_property
+    def boxes(self) -> Integer[np.ndarray, " n"]:
+        """Image side of every row: optics groups may differ."""
+        return np.array([header.box for header in self.headers])[self.stack_of_row]
 
     @cached_property
     def disk_order(self) -> Integer[np.ndarray, " n"]:
@@ -142,9 +183,11 @@ class ImageStacks:
     def read(self, rows: Integer[np.ndarray, " b"]) -> Float32[np.ndarray, "b d d"]:
         """Images of these rows, as on disk (any values, NaN included), in the order asked for.
 
-        The reading goes in disk order, whatever the order of ``rows``.
+        The rows must share one box (:meth:`by_box` parts those that do not). The reading goes in disk order, whatever
+        the order of ``rows``.
         """
-        images = np.empty((len(rows), self.box, self.box), dtype=np.float32)
+        box = int(self.boxes[rows[0]]) if len(rows) else 0
+        images = np.empty((len(rows), box, box), dtype=np.float32)
         stacks, indices = self.stack_of_row[rows], self.index_of_row[rows]
         order = np.lexsort((indices, stacks))
         starts = np.flatnonzero(np.diff(stacks[order], prepend=-1)).tolist()
@@ -153,8 +196,16 @@ class ImageStacks:
             images[places] = read_stack(self.headers[stacks[places[0]]], indices[places])
         return images
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[tuple[Integer[np.ndarray, " b"], Float32[np.ndarray, "b d d"]]]:
-        """All rows in disk order, a chunk at a time: (rows, images)."""
-        for start in range(0, len(self), rows_per_chunk):
-            rows = self.disk_order[start : start + rows_per_chunk]
-            yield rows, self.read(rows)
+    def by_box(self, rows: Integer[np.ndarray, " b"]) -> Iterator[Integer[np.ndarray, " p"]]:
+        """Places in ``rows`` of those that share a box, one box after the other."""
+        boxes = self.boxes[rows]
+        for box in np.unique(boxes):
+            yield np.flatnonzero(boxes == box)
+
+    def chunks(self, chunk_bytes: int) -> Iterator[tuple[Integer[np.ndarray, " b"], Float32[np.ndarray, "b d d"]]]:
+        """All rows in disk order, a chunk of one box and about this many float32 bytes at a time: (rows, images)."""
+        for places in self.by_box(self.disk_order):
+            rows = self.disk_order[places]
+            count = max(1, chunk_bytes // (4 * int(self.boxes[rows[0]]) ** 2))
+            for start in range(0, len(rows), count):
+                yield rows[start : start + count], self.read(rows[start : start + count])

@@ -21,6 +21,7 @@ class SubspaceConfig(_Settings):
 
     box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
     dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
+    images: int = Field(default=50_000, ge=100, description="Images that the EM goes over, at most")
     iterations: int = Field(default=15, ge=1, description="EM steps, at most")
     tolerance: float = Field(default=0.01, ge=0, description="Stop when a step gains less log likelihood per image")
 
@@ -41,6 +42,9 @@ class TrainConfig(_Settings):
     devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
     precision: Literal["auto", "32"] = "auto"
     invert: Literal["auto", "yes", "no"] = "auto"
+    memory_gib: float = Field(
+        default=2.0, ge=0, description="Images are kept in memory if they fit into this, else read from disk as used"
+    )
     subspace: SubspaceConfig = SubspaceConfig()
     model: ModelConfig = ModelConfig()
     decode: Literal["flexible", "occupied"] = Field(

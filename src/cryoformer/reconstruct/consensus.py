@@ -7,7 +7,7 @@ with the spectral signal-to-noise ratio SSNR = FSC' / (1 - FSC'), FSC' = 2 FSC /
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -17,41 +17,47 @@ from cryoformer.imaging.fourier import radial_mean
 from cryoformer.imaging.projection import grid_points
 from cryoformer.imaging.slices import (
     SlicePlane,
-    extract_slices,
     fourier_from_volume,
     interpolate_slices,
     volume_from_fourier,
 )
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import BATCH, FourierImages, Images
 from cryoformer.reconstruct.local_filter import local_wiener
 from cryoformer.reconstruct.normal_equations import NormalEquations, shell_mean
 
-BATCH = 256
 # Particles lie inside this fraction of half the box; the FSC of the halves is taken there.
 PARTICLE_RADIUS = 0.9
 
-Prediction = Callable[[Int[Tensor, " b"]], Complex[Tensor, "b d h"]]
+Prediction = Callable[[Int[Tensor, " b"], FourierImages], Complex[Tensor, "b d h"]]
 
 
 @dataclass(frozen=True)
 class Consensus:
     """Homogeneous density [z, y, x] of the images' box, its half-map FSC per shell and the noise power per shell.
 
-    ``volume`` is filtered shell by shell, ``local`` from place to place (:mod:`.local_filter`).
+    ``volume`` is filtered shell by shell, ``local`` from place to place (:mod:`.local_filter`); ``halves`` are the two
+    half maps, unfiltered.
     """
 
     volume: Float[Tensor, "d d d"]
     local: Float[Tensor, "d d d"]
+    halves: Float[Tensor, "2 d d d"]
     half_map_fsc: Float[Tensor, " half"]
     noise_power: Float[Tensor, " bands"]
 
 
-def reconstruct_consensus(images: FourierImages) -> Consensus:
+def reconstruct_consensus(images: Images) -> Consensus:
     """Homogeneous density in two passes: with flat noise, then with the noise spectrum of the residuals."""
     first = wiener_backprojection(images)
-    refined = replace(images, noise_power=residual_noise_power(images, first.volume))
+    refined = images.with_noise(residual_noise_power(images, first.volume))
     found = wiener_backprojection(refined)
-    return Consensus(found.volume, found.local(images.pixel_size_angstrom), found.half_map_fsc, refined.noise_power)
+    return Consensus(
+        volume=found.volume,
+        local=found.local(images.pixel_size_angstrom),
+        halves=torch.stack(found.halves),
+        half_map_fsc=found.half_map_fsc,
+        noise_power=refined.noise_power,
+    )
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,12 @@ class Backprojection:
         return local_wiener(*self.halves, pixel_size_angstrom)
 
 
-def wiener_backprojection(images: FourierImages, subtract: Prediction | None = None) -> Backprojection:
-    """Density of all images, with halves of even and odd rows.
+def wiener_backprojection(images: Images, subtract: Prediction | None = None) -> Backprojection:
+    """Density of all images, and of their two halves.
 
-    ``subtract(rows)`` gives half-planes to take off the images first: what another model already explains.
+    ``subtract(rows, images)`` gives half-planes to take off these images first: what another model already explains.
     """
-    halves = [_accumulate(images, torch.arange(half, len(images), 2), subtract) for half in (0, 1)]
+    halves = [_accumulate(images, images.half(number), subtract) for number in (0, 1)]
     box = images.box
     ball = grid_points(box, 1.0).norm(dim=1).reshape(box, box, box) < PARTICLE_RADIUS * box / 2
     maps = []
@@ -88,48 +94,38 @@ def wiener_backprojection(images: FourierImages, subtract: Prediction | None = N
     return Backprojection(volume_from_fourier(coefficients, box)[0], fsc, (maps[0], maps[1]))
 
 
-def residual_noise_power(
-    images: FourierImages, volume: Float[Tensor, "d d d"], sample: int = 2000
-) -> Float[Tensor, " bands"]:
-    """Noise variance per shell: the mean power of what a density leaves unexplained in a sample of images."""
+def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample: int = 2000) -> Float[Tensor, " bands"]:
+    """Noise variance per shell: the mean power of what a density leaves unexplained in a sample of images.
+
+    Coefficients without CTF hold nothing, so they do not count.
+    """
     rows = torch.linspace(0, len(images) - 1, min(sample, len(images)), device=images.device).round().long()
-    power = subtract_projections(images.subset(rows), volume).abs().square().mean(dim=0)
-    return radial_mean(power, images.box)
+    box = images.box
+    residuals = images.minus(volume)
+    power, count = (torch.zeros(box, box // 2 + 1, device=images.device) for _ in range(2))
+    for _, some in residuals.batches(rows.split(BATCH)):
+        seen = some.ctf != 0
+        power += (some.coefficients.abs().square() * seen).sum(dim=0)
+        count += seen.sum(dim=0)
+    number = radial_mean(count, box)
+    return torch.where(number > 0, radial_mean(power, box) / number.clamp_min(1e-9), float(box**2))
 
 
-@torch.no_grad()
-def subtract_projections(images: FourierImages, volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "n d h"]:
-    """Y_i - C_i P_i V for all images, V [z, y, x] of their box; outside the Nyquist circle nothing is predicted."""
-    plane = SlicePlane.of_box(images.box, images.device)
-    table = _slice_table(volume)
-    residuals = images.coefficients.clone()
-    for rows in torch.arange(len(images), device=images.device).split(BATCH):
-        where = interpolate_slices(plane, images.rotations[rows])
-        predicted = plane.put(extract_slices(table, where, 1)[..., 0])
-        residuals[rows] -= predicted * images.ctf[rows]
-    return residuals
-
-
-def _slice_table(volume: Float[Tensor, "d d d"]) -> Float[Tensor, "v 2"]:
-    coefficients = fourier_from_volume(volume).reshape(-1)
-    return torch.stack([coefficients.real, coefficients.imag], dim=1)
-
-
-def _accumulate(images: FourierImages, rows: Tensor, subtract: Prediction | None) -> NormalEquations:
+def _accumulate(images: Images, rows: Tensor, subtract: Prediction | None) -> NormalEquations:
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = plane.take(images.noise_deviation())
     equations = NormalEquations(images.box, 1, images.device)
-    for batch in rows.to(images.device).split(BATCH):
-        half_planes = images.coefficients[batch]
+    for some, batch in images.batches(rows.split(BATCH)):
+        half_planes = batch.coefficients
         if subtract is not None:
-            half_planes = half_planes - subtract(batch)
+            half_planes = half_planes - subtract(some, batch)
         one = torch.ones(len(batch), 1, device=images.device)
         equations.add(
             plane.take(half_planes) / deviation,
-            plane.take(images.ctf[batch]) / deviation,
+            plane.take(batch.ctf) / deviation,
             one,
             one[:, :, None],
-            interpolate_slices(plane, images.rotations[batch]),
+            interpolate_slices(plane, batch.rotations),
         )
     equations.finish()
     return equations

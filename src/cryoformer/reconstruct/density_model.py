@@ -77,20 +77,20 @@ class ConformationModel:
         return density * points.window
 
     def project(
-        self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages, rows: Tensor
+        self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages
     ) -> Complex[Tensor, "b d h"]:
-        """What decoded densities look like in these images, filter and CTF included."""
+        """What decoded densities, one per image, look like in the images, filter and CTF included."""
         half_planes = splat_project(
             density,
             points.points_angstrom,
-            images.rotations[rows],
+            images.rotations,
             None,
             points.box,
             images.pixel_size_angstrom,
             points.volume_ratio,
         )
         gain = self.gain[shells(points.box, half_planes.device).clamp(max=points.box // 2)]
-        return images.ctf[rows] * gain * half_planes
+        return images.ctf * gain * half_planes
 
     def added(self, points: DecodedPoints, density: Float[Tensor, "b p"]) -> Float[Tensor, "b d d d"]:
         """Volumes of the points' box that decoded densities add to the base, filtered."""

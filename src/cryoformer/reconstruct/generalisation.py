@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cryoformer.imaging.fourier import half_plane_weights, radii, shells
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import Images
 
 HELD_OUT_SHARE = 0.05
 HELD_OUT_LEAST = 200
@@ -47,22 +47,24 @@ def split_held_out(count: int, seed: int) -> tuple[Int[Tensor, " t"], Int[Tensor
 def generalisation(
     model: ConformationModel,
     points: DecodedPoints,
-    images: FourierImages,
-    residuals: Tensor,
+    residuals: Images,
     latents: Float[Tensor, "n k"],
     rows: Int[Tensor, " h"],
 ) -> Generalisation:
-    """g and the likelihood gain on the held-out ``rows``; the model's own filter must be 1 (as it is in training)."""
-    box = images.box
-    inside = radii(box, images.device) <= box // 2 - 1
-    weights = half_plane_weights(box, images.device) * inside / images.noise_deviation().square()
+    """g and the likelihood gain on the held-out ``rows`` of residuals.
+
+    The model's own filter must be 1, as it is in training.
+    """
+    box, device = residuals.box, residuals.device
+    inside = radii(box, device) <= box // 2 - 1
+    weights = half_plane_weights(box, device) * inside / residuals.noise_deviation().square()
     match, power = (torch.zeros_like(weights) for _ in range(2))
-    for some in rows.split(BATCH):
-        predicted = model.project(points, model.decode(points, latents[some]), images, some)
-        match += (residuals[some] * predicted.conj()).real.sum(dim=0) * weights
+    for some, batch in residuals.batches(rows.split(BATCH)):
+        predicted = model.project(points, model.decode(points, latents[some]), batch)
+        match += (batch.coefficients * predicted.conj()).real.sum(dim=0) * weights
         power += predicted.abs().square().sum(dim=0) * weights
-    shell = shells(box, images.device).clamp(max=box // 2).reshape(-1)
-    cross, own = (torch.zeros(box // 2 + 1, device=images.device).index_add_(0, shell, x.reshape(-1))
+    shell = shells(box, device).clamp(max=box // 2).reshape(-1)
+    cross, own = (torch.zeros(box // 2 + 1, device=device).index_add_(0, shell, x.reshape(-1))
                   for x in (match, power))  # fmt: skip
     # The whole plane counts every pair twice: log p = -|.|^2 / s^2 summed over half of it.
     likelihood = float((2 * cross - own).sum()) / 2 / max(len(rows), 1)

@@ -1,44 +1,39 @@
-"""Images ready for reconstruction: normalised, right way round, centred, on the Fourier half-plane, with their CTF.
+"""Images as the reconstruction works on them: normalised, right way round, centred half-planes with their CTF.
 
 Poses are fixed here, so the shift of each particle is taken out once, by a phase factor, and projections need
-rotations only.
+rotations only. :class:`FourierImages` lie in memory; :mod:`.streaming` reads those that do not fit. Both are
+:class:`Images`: whatever goes over a data set asks for :meth:`Images.batches`.
 """
 
-import logging
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from cryoformer.errors import InputError
-from cryoformer.imaging.ctf import contrast_transfer
-from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shells, shift_phases
-from cryoformer.particles.particles import Particles
-from cryoformer.particles.preprocess import detect_sign, normalise_background
+from cryoformer.imaging.fourier import crop_fourier, shells
+from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
-logger = logging.getLogger(__name__)
-CHUNK = 512
+BATCH = 256
 
 
 @dataclass(frozen=True)
-class FourierImages:
-    """n centred images on the half-plane of one box.
+class Images(ABC):
+    """n images of one box.
 
     Attributes:
-        coefficients: Y_i, plain sums of normalised pixels (see :mod:`cryoformer.imaging.fourier`).
-        ctf: C_i on the same half-plane.
-        rotations: R_i.
+        rotations: R_i, times the ratio of the finest pixel size to the image's own where optics groups differ: an
+            image that is sampled more coarsely shows a smaller density.
+        halves: 0 or 1, the half of the data that an image belongs to.
         noise_power: variance of the noise per shell 0 .. D / 2, in units of |Y|^2.
         pixel_size_angstrom: of this box.
         voxel_angstrom: the pixel size that densities refer to (that of the full box, whatever was cropped).
     """
 
-    coefficients: Complex[Tensor, "n d h"]
-    ctf: Float[Tensor, "n d h"]
     rotations: Float[Tensor, "n 3 3"]
+    halves: Int[Tensor, " n"]
     noise_power: Float[Tensor, " s"]
     pixel_size_angstrom: float
     voxel_angstrom: float
@@ -47,15 +42,77 @@ class FourierImages:
         return len(self.rotations)
 
     @property
+    @abstractmethod
     def box(self) -> int:
-        return self.coefficients.shape[-2]
+        """Image side D in pixels."""
 
     @property
     def device(self) -> torch.device:
-        return self.coefficients.device
+        return self.rotations.device
+
+    @abstractmethod
+    def take(self, rows: Int[Tensor, " m"]) -> "FourierImages":
+        """These images, in memory, in this order."""
+
+    @abstractmethod
+    def crop(self, box: int) -> "Images":
+        """The same images in a smaller box: the same coefficients, fewer of them."""
+
+    @abstractmethod
+    def minus(self, volume: Float[Tensor, "d d d"]) -> "Images":
+        """Residuals Y_i - C_i P_i V, V [z, y, x] of the images' box.
+
+        Outside the Nyquist circle nothing is predicted.
+        """
+
+    def batches(self, rows: Iterable[Tensor]) -> "Iterator[tuple[Tensor, FourierImages]]":
+        """These batches of rows, each with its images."""
+        for some in rows:
+            yield some, self.take(some)
+
+    def with_noise(self, noise_power: Float[Tensor, " s"]) -> "Images":
+        """The same images with another noise spectrum."""
+        return replace(self, noise_power=noise_power)
+
+    def every(self, batch: int = BATCH) -> tuple[Tensor, ...]:
+        """All rows, in batches."""
+        return torch.arange(len(self), device=self.device).split(batch)
+
+    def half(self, number: int) -> Int[Tensor, " m"]:
+        """Rows of one half of the data."""
+        return (self.halves == number).nonzero()[:, 0]
+
+    def noise_deviation(self) -> Float[Tensor, "d h"]:
+        """Standard deviation of the noise at every coefficient of the half-plane."""
+        return self.noise_power[shells(self.box, self.device).clamp(max=self.box // 2)].sqrt()
+
+
+@dataclass(frozen=True)
+class FourierImages(Images):
+    """Images in memory.
+
+    Attributes:
+        coefficients: Y_i, plain sums of normalised pixels (see :mod:`cryoformer.imaging.fourier`).
+        ctf: C_i on the same half-plane.
+    """
+
+    coefficients: Complex[Tensor, "n d h"]
+    ctf: Float[Tensor, "n d h"]
+
+    @property
+    def box(self) -> int:
+        return self.coefficients.shape[-2]
+
+    def take(self, rows: Int[Tensor, " m"]) -> "FourierImages":
+        return replace(
+            self,
+            rotations=self.rotations[rows],
+            halves=self.halves[rows],
+            coefficients=self.coefficients[rows],
+            ctf=self.ctf[rows],
+        )
 
     def crop(self, box: int) -> "FourierImages":
-        """The same images in a smaller box: the same coefficients, fewer of them."""
         if box == self.box:
             return self
         return replace(
@@ -66,63 +123,24 @@ class FourierImages:
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
         )
 
-    def subset(self, rows: Int[Tensor, " m"]) -> "FourierImages":
-        """These images alone."""
-        return replace(self, coefficients=self.coefficients[rows], ctf=self.ctf[rows], rotations=self.rotations[rows])
-
-    def noise_deviation(self) -> Float[Tensor, "d h"]:
-        """Standard deviation of the noise at every coefficient of the half-plane."""
-        return self.noise_power[shells(self.box, self.device).clamp(max=self.box // 2)].sqrt()
-
-
-def choose_sign(particles: Particles, invert: str) -> int:
-    """+1 to use the images as they are, -1 to invert them: ``invert`` is "auto", "yes" or "no"."""
-    if invert != "auto":
-        return -1 if invert == "yes" else 1
-    found = detect_sign(particles)
-    logger.info(found.reason)
-    return found.sign
+    def minus(self, volume: Float[Tensor, "d d d"]) -> "FourierImages":
+        projector = SliceProjector(volume)
+        residuals = self.coefficients.clone()
+        for rows in self.every():
+            residuals[rows] -= projector.project(self.rotations[rows]) * self.ctf[rows]
+        return replace(self, coefficients=residuals)
 
 
-def prepare_images(
-    particles: Particles,
-    invert: str = "auto",
-    device: torch.device | str = "cpu",
-    progress: Callable[[int], None] | None = None,
-) -> FourierImages:
-    """Read all images once and bring them to the half-plane.
+class SliceProjector:
+    """Projections of one density [z, y, x] as central slices of its Fourier transform."""
 
-    Raises:
-        InputError: pixel sizes that differ between optics groups, an odd box, or an image that cannot be normalised.
-    """
-    pixel_size, box = particles.pixel_size_angstrom, particles.box
-    if np.ptp(particles.pixel_sizes_angstrom) > 1e-3 * pixel_size:
-        raise InputError(
-            f"{particles.source}: pixel sizes from {particles.pixel_sizes_angstrom.min():.4f} to "
-            f"{particles.pixel_sizes_angstrom.max():.4f} A in one file: expected one size; train on one optics group "
-            "at a time or rescale the images to one pixel size"
-        )
-    if box % 2:
-        raise InputError(f"{particles.source}: odd box of {box} pixels: expected an even one; re-extract or crop it")
-    n = len(particles)
-    coefficients = torch.empty(n, box, box // 2 + 1, dtype=torch.complex64)
-    ctf = torch.empty(n, box, box // 2 + 1)
-    sign = choose_sign(particles, invert)
-    shifts = torch.from_numpy(particles.shifts_angstrom.astype(np.float32))
-    for start in range(0, n, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, n))
-        images, _, _ = normalise_background(particles.images(rows))
-        centred = shift_phases(-shifts[rows], box, pixel_size)
-        coefficients[rows] = images_to_fourier(sign * torch.from_numpy(images)) * centred
-        ctf[rows] = contrast_transfer(particles.ctf[torch.from_numpy(rows)], box, pixel_size)
-        if progress is not None:
-            progress(len(rows))
-    return FourierImages(
-        coefficients=coefficients.to(device),
-        ctf=ctf.to(device),
-        rotations=torch.from_numpy(particles.rotations.astype(np.float32)).to(device),
-        # After normalisation the background is white noise of unit variance, so far as is known yet.
-        noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),
-        pixel_size_angstrom=pixel_size,
-        voxel_angstrom=pixel_size,
-    )
+    def __init__(self, volume: Float[Tensor, "d d d"]) -> None:
+        self.plane = SlicePlane.of_box(volume.shape[-1], volume.device)
+        coefficients = fourier_from_volume(volume).reshape(-1)
+        self._table = torch.stack([coefficients.real, coefficients.imag], dim=1)
+
+    @torch.no_grad()
+    def project(self, rotations: Float[Tensor, "b 3 3"]) -> Complex[Tensor, "b d h"]:
+        """P_i V on the half-plane, without CTF."""
+        where = interpolate_slices(self.plane, rotations)
+        return self.plane.put(extract_slices(self._table, where, 1)[..., 0])

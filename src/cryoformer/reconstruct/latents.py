@@ -18,19 +18,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
-from cryoformer.reconstruct.consensus import subtract_projections
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import FourierImages, Images
 
 BATCH = 128
 STATES_AT_ONCE = 32
 PRIOR_ITERATIONS = 20
+# Likelihoods of this many images are held at a time; the prior is fitted to as many, spread evenly.
+BLOCK = 20_000
 
 
 @torch.no_grad()
 def refine_latents(
     model: ConformationModel,
-    images: FourierImages,
+    images: Images,
     latents: Float[Tensor, "n k"],
     states: int,
     seed: int,
@@ -38,13 +39,37 @@ def refine_latents(
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k k"]]:
     """Posterior mean and covariance of every particle's latent under the decoder, at the (low) box of ``images``."""
     support = choose_states(latents, states, seed)
-    log_likelihood = state_log_likelihoods(model, images, support, progress)
-    responsibilities = posterior_over_states(log_likelihood)
+    residuals = images.minus(crop_volume(model.base, images.box))
+    blocks = torch.arange(len(images), device=images.device).split(BLOCK)
+    sample = torch.linspace(0, len(images) - 1, min(BLOCK, len(images)), device=images.device).round().long()
+    passes = len(blocks) + (len(blocks) > 1)
+
+    def likelihoods(rows: Tensor, number: int) -> Tensor:
+        def report(done: float) -> None:
+            if progress is not None:
+                progress((number + done) / passes)
+
+        return state_log_likelihoods(model, residuals.take(rows), support, report)
+
+    log_likelihood = likelihoods(sample, 0)
+    weights = fit_prior(log_likelihood)
+    means, covariances = [], []
+    for number, rows in enumerate(blocks, start=1):
+        if len(blocks) > 1:
+            log_likelihood = likelihoods(rows, number)
+        mean, covariance = _moments(posterior_over_states(log_likelihood, weights), support)
+        means.append(mean)
+        covariances.append(covariance)
+    # States are samples of a continuum: no posterior is narrower than the gaps between them.
+    return torch.cat(means), torch.cat(covariances) + torch.diag(_gap(support) ** 2)
+
+
+def _moments(
+    responsibilities: Float[Tensor, "b m"], support: Float[Tensor, "m k"]
+) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k k"]]:
     mean = responsibilities @ support
     second = torch.einsum("nm,mj,mk->njk", responsibilities, support, support)
-    covariance = second - mean[:, :, None] * mean[:, None]
-    # States are samples of a continuum: no posterior is narrower than the gaps between them.
-    return mean, covariance + torch.diag(_gap(support) ** 2)
+    return mean, second - mean[:, :, None] * mean[:, None]
 
 
 def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Float[Tensor, "m k"]:
@@ -55,43 +80,44 @@ def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Floa
 
 def state_log_likelihoods(
     model: ConformationModel,
-    images: FourierImages,
+    residuals: FourierImages,
     support: Float[Tensor, "m k"],
     progress: Callable[[float], None] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """log p(Y_i | z_m), up to a constant per image."""
-    points = model.points(images.box)
-    plane = SlicePlane.of_box(images.box, images.device)
-    deviation = plane.take(images.noise_deviation())
-    residuals = plane.take(subtract_projections(images, crop_volume(model.base, images.box))) / deviation
-    ctf = plane.take(images.ctf) / deviation
-    result = torch.empty(len(images), len(support), device=images.device)
+    """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
+    points = model.points(residuals.box)
+    plane = SlicePlane.of_box(residuals.box, residuals.device)
+    deviation = plane.take(residuals.noise_deviation())
+    whitened = plane.take(residuals.coefficients) / deviation
+    ctf = plane.take(residuals.ctf) / deviation
+    result = torch.empty(len(residuals), len(support), device=residuals.device)
     for start in range(0, len(support), STATES_AT_ONCE):
         some = support[start : start + STATES_AT_ONCE]
         table = _density_table(model, points, some)
-        for rows in torch.arange(len(images), device=images.device).split(BATCH):
-            where = interpolate_slices(plane, images.rotations[rows])
+        for rows in residuals.every(BATCH):
+            where = interpolate_slices(plane, residuals.rotations[rows])
             slices = extract_slices(table, where, len(some)) * ctf[rows, :, None]
             # |R - S|^2 = |R|^2 - 2 Re R S* + |S|^2; each coefficient of the plane stands for a conjugate pair, and
             # white complex noise of unit variance has log density -|.|^2.
-            match = 2 * torch.einsum("bm,bmc->bc", residuals[rows].conj(), slices).real
+            match = 2 * torch.einsum("bm,bmc->bc", whitened[rows].conj(), slices).real
             result[rows, start : start + len(some)] = match - slices.abs().square().sum(dim=1)
         if progress is not None:
             progress((start + len(some)) / len(support))
     return result
 
 
-def posterior_over_states(
-    log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS
-) -> Float[Tensor, "n m"]:
-    """p(m | Y_i) with the weights of the states fitted by EM."""
-    likelihood = torch.exp(log_likelihood - log_likelihood.amax(dim=1, keepdim=True))
-    weights = torch.full_like(likelihood[0], 1.0 / likelihood.shape[1])
-    for _ in range(iterations):
-        joint = likelihood * weights
-        joint /= joint.sum(dim=1, keepdim=True)
-        weights = joint.mean(dim=0)
-    return joint
+def fit_prior(log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS) -> Float[Tensor, " m"]:
+    """Weights of the states, by EM."""
+    weights = torch.full_like(log_likelihood[0], 1.0 / log_likelihood.shape[1])
+    for _ in range(iterations - 1):
+        weights = posterior_over_states(log_likelihood, weights).mean(dim=0)
+    return weights
+
+
+def posterior_over_states(log_likelihood: Float[Tensor, "n m"], weights: Float[Tensor, " m"]) -> Float[Tensor, "n m"]:
+    """p(m | Y_i)."""
+    joint = torch.exp(log_likelihood - log_likelihood.amax(dim=1, keepdim=True)) * weights
+    return joint / joint.sum(dim=1, keepdim=True)
 
 
 def _density_table(model: ConformationModel, points: DecodedPoints, support: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.reconstruct.config import TrainConfig
 from cryoformer.reconstruct.density_model import ConformationModel, crop_volume, resample_volume
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.normal_equations import shell_mean
 from cryoformer.reconstruct.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
 from cryoformer.reconstruct.progress import RunLog
@@ -45,7 +45,7 @@ class LinearStage:
         return ConformationModel(network, base, window, pixel_size)
 
 
-def fit_linear_stage(images: FourierImages, consensus: Tensor, config: TrainConfig, log: RunLog) -> LinearStage:
+def fit_linear_stage(images: Images, consensus: Tensor, config: TrainConfig, log: RunLog) -> LinearStage:
     """Occupancy, subspace, flexible region, and the linear volumes at full resolution."""
     settings = config.subspace
     low = images.crop(min(settings.box, images.box))
@@ -80,7 +80,7 @@ def fit_linear_stage(images: FourierImages, consensus: Tensor, config: TrainConf
     )
 
 
-def _fit(low: FourierImages, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog) -> Subspace:
+def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog) -> Subspace:
     settings = config.subspace
 
     def report(iteration: int, state: Subspace) -> None:
@@ -89,19 +89,26 @@ def _fit(low: FourierImages, mean: Tensor, occupancy: Tensor, config: TrainConfi
         log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
 
     subspace = fit_subspace(
-        low, mean, occupancy, settings.dimension, settings.iterations, config.seed, report, settings.tolerance
+        low,
+        mean,
+        occupancy,
+        settings.dimension,
+        settings.iterations,
+        config.seed,
+        report,
+        settings.tolerance,
+        settings.images,
     )
     return subspace.informative()
 
 
-def _flexible(low: FourierImages, subspace: Subspace, occupancy: Tensor) -> Tensor:
+def _flexible(low: Images, subspace: Subspace, occupancy: Tensor) -> Tensor:
     """Soft window of what varies, from the two halves of the images."""
     power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
     prior = component_precision(power, occupancy)
     halves = []
     for half in (0, 1):
-        rows = torch.arange(half, len(low), 2, device=low.device)
-        _, equations = expectation(low, subspace, rows=rows, fixed=True)
+        _, equations = expectation(low, subspace, rows=low.half(half), fixed=True)
         assert equations is not None
         halves.append(volume_from_fourier(equations.solve(prior)[0], low.box)[1:])
     region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
@@ -109,7 +116,7 @@ def _flexible(low: FourierImages, subspace: Subspace, occupancy: Tensor) -> Tens
     return torch.from_numpy(window).to(low.device)
 
 
-def _at_full_box(images: FourierImages, subspace: Subspace, consensus: Tensor, occupancy: Tensor) -> Subspace:
+def _at_full_box(images: Images, subspace: Subspace, consensus: Tensor, occupancy: Tensor) -> Subspace:
     """Linear volumes at full resolution: the basis is expected to have the mean's spectrum, on its own scale."""
     low_power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(),
                            subspace.mean.shape[-1])  # fmt: skip

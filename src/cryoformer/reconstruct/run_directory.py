@@ -2,6 +2,7 @@
 
 config.yaml                       everything needed to repeat the run
 latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
+rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B
 checkpoints/training.safetensors   where training stands
@@ -42,6 +43,10 @@ class RunPaths:
     @property
     def latents(self) -> Path:
         return self.root / "latents.npz"
+
+    @property
+    def rows(self) -> Path:
+        return self.root / "rows.npy"
 
     @property
     def metrics(self) -> Path:
@@ -95,7 +100,9 @@ class Run:
         with np.load(paths.latents, allow_pickle=False) as latents:
             self.latents_mean, self.latents_covariance = latents["mean"], latents["covariance"]
         self._linear, _ = load_tensors(paths.checkpoint("subspace"))
-        self.consensus: Float[np.ndarray, "d d d"] = load_tensors(paths.checkpoint("consensus"))[0]["volume"].numpy()
+        consensus, _ = load_tensors(paths.checkpoint("consensus"))
+        self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
+        self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
         self.subspace_latents: Float[np.ndarray, "n q"] = self._linear["latents"].numpy()
 
     @property

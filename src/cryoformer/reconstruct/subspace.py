@@ -28,10 +28,9 @@ from cryoformer.imaging.slices import (
     interpolate_slices,
     volume_from_fourier,
 )
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import BATCH, Images
 from cryoformer.reconstruct.normal_equations import NormalEquations, padded_radii, shell_mean
 
-BATCH = 256
 # A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
 LEAST_INFORMATION = 0.02
 
@@ -76,7 +75,7 @@ class Subspace:
 
 
 def fit_subspace(
-    images: FourierImages,
+    images: Images,
     mean: Float[Tensor, "d d d"],
     mask: Float[Tensor, "d d d"],
     dimension: int,
@@ -84,34 +83,47 @@ def fit_subspace(
     seed: int,
     report: Callable[[int, Subspace], None] | None = None,
     tolerance: float = 0.0,
+    most: int | None = None,
 ) -> Subspace:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
-    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image.
+    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image. Of more
+    than ``most`` images as many are drawn for the EM, because a few volumes of a low box need no more; latents are
+    read for all.
     """
+    sample = images if most is None or len(images) <= most else images.take(_drawn(len(images), most, seed))
     state = Subspace(
         mean=mean * mask,
         basis=_random_basis(mean * mask, mask, dimension, seed),
-        latents=torch.zeros(len(images), dimension, device=images.device),
-        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
+        latents=torch.zeros(len(sample), dimension, device=images.device),
+        covariance=torch.eye(dimension, device=images.device).expand(len(sample), -1, -1),
         log_likelihood=0.0,
     )
     variance: Tensor | None = None
     for iteration in range(iterations):
         before = state.log_likelihood
-        state, equations = expectation(images, state)
+        state, equations = expectation(sample, state)
         gain = state.log_likelihood - before
         state, variance = _maximisation(state, equations, mask, variance)
         if report is not None:
             report(iteration, state)
         if iteration > 2 and abs(gain) < tolerance:
             break
-    state, _ = expectation(images, state, accumulate=False)
-    return state
+    unread = replace(
+        state,
+        latents=torch.zeros(len(images), dimension, device=images.device),
+        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
+    )
+    return expectation(images, unread, accumulate=False)[0]
+
+
+def _drawn(count: int, most: int, seed: int) -> Int[Tensor, " m"]:
+    """Random rows, in their order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed + 3))[:most].sort().values
 
 
 def expectation(
-    images: FourierImages,
+    images: Images,
     subspace: Subspace,
     accumulate: bool = True,
     rows: Int[Tensor, " m"] | None = None,
@@ -129,10 +141,10 @@ def expectation(
     latents, covariances = subspace.latents.clone(), subspace.covariance.clone()
     gain = 0.0
     every = torch.arange(len(images), device=images.device) if rows is None else rows
-    for batch in every.split(BATCH):
-        where = interpolate_slices(plane, images.rotations[batch])
-        whitened = plane.take(images.coefficients[batch]) / deviation
-        ctf = plane.take(images.ctf[batch]) / deviation
+    for batch, some in images.batches(every.split(BATCH)):
+        where = interpolate_slices(plane, some.rotations)
+        whitened = plane.take(some.coefficients) / deviation
+        ctf = plane.take(some.ctf) / deviation
         if table is not None:
             slices = extract_slices(table, where, k + 1) * ctf[..., None]
             latents[batch], covariances[batch], more = _posterior(slices[..., 1:], whitened - slices[..., 0])
@@ -142,11 +154,11 @@ def expectation(
             equations.add(whitened, ctf, weights, moments, where)
     if equations is not None:
         equations.finish()
-    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / len(images))
+    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / max(len(every), 1))
     return found, equations
 
 
-def linear_volumes(images: FourierImages, subspace: Subspace, mask: Float[Tensor, "d d d"], prior: Tensor) -> Subspace:
+def linear_volumes(images: Images, subspace: Subspace, mask: Float[Tensor, "d d d"], prior: Tensor) -> Subspace:
     """Mean and basis at the box of ``images`` for latents that stay as they are: one regularised regression.
 
     ``prior`` [k + 1, shells] is the prior precision per shell on the padded grid.

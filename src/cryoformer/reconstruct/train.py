@@ -4,6 +4,7 @@ Every stage leaves a checkpoint when it is done, training also while it goes on;
 the last one with ``--resume``.
 """
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,17 +20,18 @@ from torch import Tensor
 from cryoformer import __version__
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
-from cryoformer.particles import check_images, load_particles
-from cryoformer.particles.particles import Particles
+from cryoformer.particles import Particles, check_images
 from cryoformer.reconstruct.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
 from cryoformer.reconstruct.config import Stage, TrainConfig, load_config
 from cryoformer.reconstruct.consensus import Consensus, reconstruct_consensus, wiener_backprojection
 from cryoformer.reconstruct.density_model import ConformationModel
-from cryoformer.reconstruct.images import FourierImages, prepare_images
+from cryoformer.reconstruct.images import FourierImages, Images
 from cryoformer.reconstruct.latents import refine_latents
 from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
+from cryoformer.reconstruct.particle_input import ParticleInput, write_rows
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, model_tensors
+from cryoformer.reconstruct.streaming import prepare_images
 from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning, mean_density
 
 # Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
@@ -44,62 +46,60 @@ CLOSING_COST = 0.8
 
 
 def train(
-    particles_path: Path,
+    source: ParticleInput,
     out: Path,
     *,
     recipe: Path | None = None,
     preset: str = "default",
-    datadir: Path | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> str:
-    """Reconstruct ``particles_path`` into the folder ``out``; returns one sentence on how it ended.
+    """Reconstruct the particles of ``source`` into the folder ``out``; returns one sentence on how it ended.
 
     Raises:
         InputError: anything wrong with files or settings, before anything is written.
     """
     paths = RunPaths(Path(out))
     if resume:
-        config, particles_path, datadir = _settings_of(paths, particles_path, datadir)
+        config, source = _settings_of(paths, source)
         if paths.checkpoint("model").exists():
             return f"{out}: this run is finished; nothing to do"
+        particles, rows = source.load_again(paths.rows), None
     else:
         config = load_config(preset, recipe, overrides)
         if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
             raise InputError(f"{out}: exists and is not empty: choose another folder, or continue with --resume")
-    particles = load_particles(particles_path, datadir)
+        particles, rows = source.load(config.seed)
     check_images(particles)
     if not resume:
         paths.root.mkdir(parents=True, exist_ok=True)
-        paths.write_config(_facts(particles_path, datadir, preset, max_minutes, config))
+        paths.write_config(_facts(source, preset, max_minutes, config))
+    if rows is not None:
+        write_rows(rows, paths.rows)
     return _Reconstruction(paths, particles, config, max_minutes).run()
 
 
-def _settings_of(paths: RunPaths, particles_path: Path, datadir: Path | None) -> tuple[TrainConfig, Path, Path | None]:
+def _settings_of(paths: RunPaths, given: ParticleInput) -> tuple[TrainConfig, ParticleInput]:
     facts = paths.read_config()
-    recorded = Path(facts["particles"])
-    if recorded != particles_path.resolve():
+    recorded = ParticleInput.from_facts(facts)
+    if recorded.particles != given.particles.resolve():
         raise InputError(
-            f"{paths.root}: this run is of {recorded}, not of {particles_path}: give that file, or a new --out"
+            f"{paths.root}: this run is of {recorded.particles}, not of {given.particles}: give that file, or a new "
+            "--out"
         )
-    if datadir is None and facts.get("datadir"):
-        datadir = Path(facts["datadir"])
-    return load_config("default", None, facts["settings"]), particles_path, datadir
+    # Images may have moved since; everything else is as it was.
+    return load_config("default", None, facts["settings"]), replace(recorded, datadir=given.datadir or recorded.datadir)
 
 
-def _facts(
-    particles: Path, datadir: Path | None, preset: str, max_minutes: float | None, config: TrainConfig
-) -> dict[str, Any]:
-    settings = config.model_dump(mode="json")
+def _facts(source: ParticleInput, preset: str, max_minutes: float | None, config: TrainConfig) -> dict[str, Any]:
     return {
         "cryoformer": __version__,
         "command": " ".join(["cryoformer", *sys.argv[1:]]),
-        "particles": str(particles.resolve()),
-        "datadir": str(datadir.resolve()) if datadir else None,
+        **source.facts(),
         "preset": preset,
         "max_minutes": max_minutes,
-        "settings": settings,
+        "settings": config.model_dump(mode="json"),
     }
 
 
@@ -129,7 +129,7 @@ class _Reconstruction:
             self.log = log
             images = self._prepare()
             consensus = self._consensus(images)
-            images = replace(images, noise_power=consensus.noise_power)
+            images = images.with_noise(consensus.noise_power)
             linear = self._linear(images, consensus)
             model, latents, covariance = self._train(images, consensus, linear)
             spread = conditioning(model, model.points(model.box), latents)
@@ -138,7 +138,7 @@ class _Reconstruction:
             log.say(f"done in {log.elapsed / 60:.1f} min")
         return self._verdict(spread)
 
-    def _prepare(self) -> FourierImages:
+    def _prepare(self) -> Images:
         self.log.stage("reading images")
         count, seen = len(self.particles), [0]
 
@@ -146,9 +146,13 @@ class _Reconstruction:
             seen[0] += rows
             self.log.advance(seen[0] / count, f"{seen[0]} of {count} images")
 
-        return prepare_images(self.particles, self.config.invert, self.fabric.device, progress)
+        cache = self.paths.root / "cache" / str(self.fabric.global_rank)
+        settings = self.config
+        return prepare_images(
+            self.particles, cache, settings.invert, settings.memory_gib, self.fabric.device, settings.seed, progress
+        )
 
-    def _consensus(self, images: FourierImages) -> Consensus:
+    def _consensus(self, images: Images) -> Consensus:
         path = self.paths.checkpoint("consensus")
         if path.exists():
             tensors, _ = load_tensors(path, images.device)
@@ -156,25 +160,27 @@ class _Reconstruction:
         self.log.stage("consensus")
         consensus = reconstruct_consensus(images)
         if self.main:
-            self._write_volume("consensus", consensus.volume)
+            self._write_volume("consensus", consensus.volume, images)
+            for number, half in enumerate(consensus.halves, start=1):
+                self._write_volume(f"consensus_half{number}", half, images)
             save_tensors(path, dict(vars(consensus)), {})
         self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
         return consensus
 
-    def _linear(self, images: FourierImages, consensus: Consensus) -> LinearStage:
+    def _linear(self, images: Images, consensus: Consensus) -> LinearStage:
         path = self.paths.checkpoint("subspace")
         if path.exists():
             return LinearStage(**load_tensors(path, images.device)[0])
         self.log.stage("linear subspace")
         linear = fit_linear_stage(images, consensus.volume, self.config, self.log)
         if self.main:
-            self._write_volume("occupancy", linear.occupancy)
-            self._write_volume("flexible", linear.flexible)
+            self._write_volume("occupancy", linear.occupancy, images)
+            self._write_volume("flexible", linear.flexible, images)
             save_tensors(path, dict(vars(linear)), {})
         return linear
 
     def _train(
-        self, images: FourierImages, consensus: Consensus, linear: LinearStage
+        self, images: Images, consensus: Consensus, linear: LinearStage
     ) -> tuple[ConformationModel, Tensor, Tensor]:
         path = self.paths.checkpoint("training")
         stages = resolve_stages(self.config, images.box)
@@ -263,7 +269,7 @@ class _Reconstruction:
             held_out = f"held-out log likelihood {report.held_out_gain:+.2f}"
             self.log.say(f"epoch {report.epoch + 1}: {facts}  {held_out}  conditioning {spread:.3f}")
             self.log.record(
-                stage=f"train_{trainer.images.box}",
+                stage=f"train_{trainer.points.box}",
                 epoch=report.epoch,
                 step=report.step,
                 loss=report.loss,
@@ -289,12 +295,12 @@ class _Reconstruction:
         found = trainer.generalisation()
         model.gain = torch.zeros_like(model.gain)
         model.gain[: len(found.gain)] = found.gain
-        self.log.record(stage=f"filter_{trainer.images.box}", gain=[round(x, 3) for x in found.gain.tolist()])
+        self.log.record(stage=f"filter_{trainer.points.box}", gain=[round(x, 3) for x in found.gain.tolist()])
 
     def _update_base(
         self,
         model: ConformationModel,
-        images: FourierImages,
+        images: Images,
         trainer: StageTrainer,
         latents: Tensor,
         occupancy: Tensor,
@@ -308,15 +314,13 @@ class _Reconstruction:
         still = mean_density(model, points, latents)
 
         @torch.no_grad()
-        def explained(rows: Tensor) -> Tensor:
-            return model.project(points, model.decode(points, latents[rows]) - still, images, rows)
+        def explained(rows: Tensor, some: FourierImages) -> Tensor:
+            return model.project(points, model.decode(points, latents[rows]) - still, some)
 
         base = wiener_backprojection(images, explained).local(images.pixel_size_angstrom)
         model.base = base * occupancy - model.added(points, still[None])[0]
 
-    def _refine(
-        self, model: ConformationModel, images: FourierImages, latents: Tensor, box: int
-    ) -> tuple[Tensor, Tensor]:
+    def _refine(self, model: ConformationModel, images: Images, latents: Tensor, box: int) -> tuple[Tensor, Tensor]:
         self.log.stage("latents")
         cropped = images.crop(min(box, LATENT_BOX))
         return refine_latents(
@@ -330,6 +334,7 @@ class _Reconstruction:
         tensors, facts = model_tensors(model)
         save_tensors(self.paths.checkpoint("model"), tensors, facts | {"conditioning": spread})
         self.paths.checkpoint("training").unlink(missing_ok=True)
+        shutil.rmtree(self.paths.root / "cache", ignore_errors=True)
 
     def _verdict(self, spread: float) -> str:
         if spread < LEAST_CONDITIONING:
@@ -339,10 +344,10 @@ class _Reconstruction:
             )
         return f"{self.paths.root}: finished; see 'cryoformer analyze {self.paths.root}'"
 
-    def _write_volume(self, name: str, volume: Tensor) -> None:
+    def _write_volume(self, name: str, volume: Tensor, images: Images) -> None:
         self.paths.volumes.mkdir(parents=True, exist_ok=True)
         path = self.paths.volumes / f"{name}.mrc"
-        write_mrc_volume(path, volume.cpu().numpy(), self.particles.pixel_size_angstrom)
+        write_mrc_volume(path, volume.cpu().numpy(), images.voxel_angstrom)
 
 
 def resolve_stages(config: TrainConfig, box: int) -> list[Stage]:

@@ -14,9 +14,10 @@ had not been.
 """
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +28,9 @@ from torch import Tensor, nn
 from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.reconstruct.config import Stage, TrainConfig
-from cryoformer.reconstruct.consensus import subtract_projections
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 from cryoformer.reconstruct.generalisation import Generalisation, generalisation, split_held_out
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import FourierImages, Images
 
 WARM_UP_STEPS = 50
 FINAL_RATE = 0.05
@@ -82,16 +82,16 @@ class StageTrainer:
     def __init__(
         self,
         model: ConformationModel,
-        images: FourierImages,
+        images: Images,
         latents: Float[Tensor, "n k"],
         stage: Stage,
         config: TrainConfig,
         fabric: Fabric,
     ) -> None:
-        self.model, self.images, self.latents = model, images, latents
+        self.model, self.latents = model, latents
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
-        self.residuals = subtract_projections(images, crop_volume(model.base, images.box))
+        self.residuals = images.minus(crop_volume(model.base, images.box))
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
         self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
@@ -125,14 +125,15 @@ class StageTrainer:
         started, before = time.monotonic(), state.seconds
         last_saved, epoch_started = started, started
         losses, base_losses, seen, trained = [], [], 0, 0
+        batches = self.residuals.batches(self._schedule(state.stage, state.step))
         while True:
             spent = time.monotonic() - started + before
             per_image = (time.monotonic() - started) / trained if trained else 0.0
             done = max(state.step / self.steps, spent / max(budget(per_image), 1e-9) if budget else 0.0)
             if done >= 1.0:
                 break
-            rows = self._batch(state)
-            loss, base_loss = self._step(rows, self._rate(state.step, done))
+            rows, residuals = next(batches)
+            loss, base_loss = self._step(rows, residuals, self._rate(state.step, done))
             self._average(state.step)
             losses.append(loss)
             base_losses.append(base_loss)
@@ -175,7 +176,7 @@ class StageTrainer:
         """How the averaged network does on the held-out images."""
         averaged = copy.copy(self.model)
         averaged.network = self.average
-        return generalisation(averaged, self.points, self.images, self.residuals, self.latents, self.held_out)
+        return generalisation(averaged, self.points, self.residuals, self.latents, self.held_out)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -183,31 +184,32 @@ class StageTrainer:
         for average, current in zip(self.average.parameters(), self.model.network.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
 
-    def _batch(self, state: StageState) -> Tensor:
-        """Rows of the next step: every epoch has its own order, by seed, stage and number."""
-        epoch, place = divmod(state.step, self.steps_per_epoch)
-        generator = torch.Generator().manual_seed(hash((self.config.seed, state.stage, epoch)) % 2**63)
-        order = torch.randperm(len(self.rows), generator=generator).to(self.images.device)
-        rows = self.rows[order][place * self.stage.batch : (place + 1) * self.stage.batch]
-        # Data parallel: every process takes its share of the batch (the last batch of an epoch may be too small).
-        return rows if len(rows) < self.fabric.world_size else rows[self.fabric.global_rank :: self.fabric.world_size]
+    def _schedule(self, stage: int, step: int) -> Iterator[Tensor]:
+        """Rows of every step from ``step`` on: each epoch has its own order, by seed, stage and number."""
+        first, place = divmod(step, self.steps_per_epoch)
+        for epoch in itertools.count(first):
+            generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
+            order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
+            for rows in order.split(self.stage.batch)[place:]:
+                # Data parallel: every process takes its share (the last batch of an epoch may be too small).
+                alone = len(rows) < self.fabric.world_size
+                yield rows if alone else rows[self.fabric.global_rank :: self.fabric.world_size]
+            place = 0
 
     def _rate(self, step: int, done: float) -> float:
         """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
         return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
-    def _step(self, rows: Tensor, rate: float) -> tuple[float, float]:
+    def _step(self, rows: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
         density = self.network(self.latents[rows]).float() * self.points.window
-        predicted = self.model.project(self.points, density, self.images, rows)
-        residual = self.residuals[rows]
+        predicted = self.model.project(self.points, density, residuals)
+        residual = residuals.coefficients
         loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is not finite at box {self.images.box}: lower learning_rate, or use --precision 32"
-            )
+            raise FloatingPointError(f"the loss is not finite at box {self.points.box}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimizer.step()
@@ -216,7 +218,7 @@ class StageTrainer:
         return float(loss.detach()), float(base)
 
 
-def loss_weights(images: FourierImages) -> Float[Tensor, "d h"]:
+def loss_weights(images: Images) -> Float[Tensor, "d h"]:
     """w_k / s^2(k) inside the Nyquist circle, over the number of coefficients there."""
     inside = radii(images.box, images.device) <= images.box // 2 - 1
     weights = half_plane_weights(images.box, images.device) * inside

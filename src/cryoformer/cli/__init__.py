@@ -1,0 +1,53 @@
+"""The ``cryoformer`` command: parse, call one function, print.
+
+Whatever is heavy is imported inside the commands, so that ``--version`` and ``--help`` answer at once. Errors of the
+user's input are one line on stderr and exit code 2; an interrupt is exit code 130.
+"""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from cryoformer import __version__
+from cryoformer.cli.arguments import app
+from cryoformer.errors import InputError
+
+DESCRIPTION = "Continuous heterogeneous reconstruction for cryo-EM."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 2 for wrong input, 130 for an interrupt."""
+    # OpenMP threads that wait for each other should sleep: spinning, they lose two thirds of the speed wherever another
+    # program wants a core. Read once, when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["--version"], ["-V"]):
+        print(f"cryoformer {__version__}")
+        return 0
+    # Importing a module adds its commands, in the order of a project.
+    from cryoformer.cli import simulate, files, convert, train, analyze  # noqa: F401, I001
+
+    # What the library has to say (contrast, pixel sizes, progress) goes to stderr; stdout is for results.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("cryoformer").setLevel(logging.INFO)
+    try:
+        app.cli(args=given, prog="cryoformer", description=f"{DESCRIPTION} Version {__version__} (--version).")
+    except InputError as error:
+        print(f"cryoformer: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"cryoformer: interrupted; {_how_to_go_on(given)}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough; keep the interpreter's last flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _how_to_go_on(given: list[str]) -> str:
+    if given[:1] == ["train"]:
+        return f"go on with: {shlex.join(['cryoformer', *given, *([] if '--resume' in given else ['--resume'])])}"
+    return f"start again with: {shlex.join(['cryoformer', *given])}"

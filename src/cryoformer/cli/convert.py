@@ -1,0 +1,35 @@
+"""Particle files turned into one another: ``convert``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app
+
+
+@app.command
+def convert(
+    source: Positional[Annotated[Path, arg(metavar="FROM")]],
+    target: Positional[Annotated[Path, arg(metavar="TO")]],
+    /,
+    *,
+    datadir: OptionalFolder = None,
+    poses: OptionalFile = None,
+    ctf: OptionalFile = None,
+    invert: Literal["auto", "yes", "no"] = "auto",
+) -> None:
+    """Convert a particle file between RELION (.star), cryoSPARC (.cs) and cryoDRGN (a folder, or poses.pkl).
+
+    Args:
+        source: Particle file, or a folder with cryoDRGN's poses.pkl and ctf.pkl and the images.
+        target: File to write (.star or .cs), or a folder for cryoDRGN's poses.pkl, ctf.pkl and images.star.
+        datadir: Folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, where FROM only lists images.
+        ctf: cryoDRGN's ctf.pkl, where FROM only lists images.
+        invert: What a .cs file shall say of the contrast: yes for dark particles, no for white ones, auto to detect it.
+    """
+    from cryoformer.particles.convert import convert as run
+
+    for path in run(source, target, datadir=datadir, poses=poses, ctf=ctf, invert=invert):
+        print(path)

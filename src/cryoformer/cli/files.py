@@ -1,0 +1,101 @@
+"""Particle files: ``downsample`` and ``select``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from cryoformer.cli.arguments import Folder, OptionalFile, OptionalFolder, app
+from cryoformer.errors import InputError
+
+
+@app.command
+def downsample(
+    particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
+    /,
+    *,
+    box: Annotated[int, arg(metavar="D")],
+    out: Folder,
+    dtype: Literal["float16", "float32"] | None = None,
+    per_file: Annotated[int | None, arg(metavar="N")] = None,
+    datadir: OptionalFolder = None,
+) -> None:
+    """Fourier-crop every image to a smaller box, with the particle file that goes with it.
+
+    The same command goes on where a stopped one stood.
+
+    Args:
+        particles: Particle file (.star or .cs).
+        box: New image side in pixels, even.
+        out: Folder for the stacks and the particle file; RELION finds them from the current folder.
+        dtype: Pixel type of the new stacks; that of the input if not given (float32 for integers).
+        per_file: Images per stack; all in one if not given.
+        datadir: Folder to look for the image stacks in first.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cryoformer.particles.downsample import downsample as run
+
+    columns = (TextColumn("downsampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("downsampling", total=None)
+        print(
+            run(
+                particles,
+                box,
+                out,
+                datadir=datadir,
+                dtype=dtype,
+                per_file=per_file,
+                progress=lambda done, count: bar.update(task, completed=done, total=count),
+            )
+        )
+
+
+@app.command
+def select(
+    source: Positional[Annotated[Path, arg(metavar="RUN|PARTICLES")]],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="FILE")],
+    cluster: UseAppendAction[tuple[int, ...]] = (),
+    latent_box: Annotated[str | None, arg(metavar="MIN1,MAX1,...")] = None,
+    name: Annotated[str | None, arg(metavar="NAME")] = None,
+    ind: OptionalFile = None,
+    random: Annotated[int | None, arg(metavar="N")] = None,
+    half: Annotated[int | None, arg(metavar="1|2")] = None,
+    seed: Annotated[int, arg(metavar="K")] = 0,
+    datadir: OptionalFolder = None,
+) -> None:
+    """Write some particles, of a run or of a particle file, with every column of the file they came from.
+
+    What is given must all hold for a particle; several clusters count as one.
+
+    Args:
+        source: Folder of a run, or a particle file (.star or .cs).
+        out: File to write, in the format the particles came in; .npy writes their row numbers alone.
+        cluster: A cluster of the run, as 'cryoformer analyze' numbers them (from 0); may be repeated.
+        latent_box: Smallest and largest value of the first principal coordinates of the run; empty for no bound.
+        name: A selection that was saved in the viewer.
+        ind: Rows, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
+        random: How many to draw at random.
+        half: Half-set, as the file has it, or by the seed.
+        seed: Seed of what is drawn.
+        datadir: Folder to look for the image stacks in first.
+    """
+    from cryoformer.particles.choose import choose_rows, count_and_halves
+    from cryoformer.particles.select import write_selection
+
+    particles = source
+    if (source / "config.yaml").is_file():
+        from cryoformer.explore.selection import LatentCriteria, select_of_run
+
+        criteria = LatentCriteria(tuple(cluster), latent_box, name)
+        particles, rows, recorded = select_of_run(source, criteria, ind=ind, random=random, half=half, seed=seed)
+        datadir = datadir or recorded
+    elif cluster or latent_box is not None or name is not None:
+        raise InputError(f"{source}: --cluster, --latent-box and --name select particles of a run; give its folder")
+    else:
+        rows = choose_rows(*count_and_halves(source), ind=ind, random=random, half=half, seed=seed)
+    print(f"{write_selection(particles, rows, out, datadir)} ({len(rows)} particles)")

@@ -1,0 +1,132 @@
+"""Particles of a run by their place in its latent space, as rows of the file that the run was trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cryoformer.errors import InputError
+from cryoformer.explore.latent_space import principal_coordinates
+from cryoformer.particles.choose import choose_rows, count_and_halves, read_indices
+from cryoformer.reconstruct.run_directory import open_run
+
+
+@dataclass(frozen=True)
+class LatentCriteria:
+    """What is asked of a particle's latents; all that is given must hold.
+
+    Attributes:
+        clusters: any of these clusters of ``cryoformer analyze``, from 0.
+        latent_box: text ``min1,max1,min2,max2,...``: bounds of the first principal coordinates, empty for none.
+        name: a selection saved as ``selections/NAME.npy`` in the folder of the run.
+    """
+
+    clusters: tuple[int, ...] = ()
+    latent_box: str | None = None
+    name: str | None = None
+
+
+def select_of_run(
+    path: Path,
+    criteria: LatentCriteria,
+    *,
+    ind: Path | None = None,
+    random: int | None = None,
+    half: int | None = None,
+    seed: int = 0,
+) -> tuple[Path, Int[np.ndarray, " m"], Path | None]:
+    """The particle file of a run, rows of it, and the folder in which its stacks were looked for.
+
+    ``ind`` and what is drawn count the particles of the run, which may have been trained on some rows of the file.
+
+    Raises:
+        InputError: no finished run, a criterion that does not fit it, or no particle left.
+    """
+    run = open_run(path)
+    count = len(run.latents_mean)
+    source, datadir, in_file = Path(run.config["particles"]), run.config.get("datadir"), rows_in_file(path, count)
+    halves = None if half is None else count_and_halves(source)[1]
+    keep = np.zeros(count, dtype=bool)
+    keep[choose_rows(count, None if halves is None else halves[in_file], ind=ind, half=half, seed=seed)] = True
+    if criteria.clusters:
+        keep &= np.isin(_labels(path, count), _known_clusters(path, count, criteria.clusters))
+    if criteria.latent_box is not None:
+        keep &= inside_box(principal_coordinates(run.latents_mean).coordinates, criteria.latent_box)
+    if criteria.name is not None:
+        keep &= np.isin(np.arange(count), _named(path, count, criteria.name))
+    rows = np.flatnonzero(keep)
+    if len(rows) == 0:
+        raise InputError(f"{path}: no particle of the run is in the selection; choose other clusters or wider bounds")
+    if random is not None:
+        rows = rows[choose_rows(len(rows), None, random=random, seed=seed)]
+    return source, in_file[rows], Path(datadir) if datadir else None
+
+
+def rows_in_file(path: Path, count: int) -> Int[np.ndarray, " n"]:
+    """The row of the particle file that each of the n particles of a run comes from.
+
+    Raises:
+        InputError: the run's list of rows is damaged.
+    """
+    listed = path / "rows.npy"
+    if not listed.exists():
+        return np.arange(count)
+    try:
+        rows = np.load(listed, allow_pickle=False).astype(np.int64)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{listed}: cannot be read ({error}); train again, or restore it") from error
+    if rows.shape != (count,):
+        raise InputError(f"{listed}: lists {rows.size} rows, the run has {count} particles; restore it")
+    return rows
+
+
+def inside_box(coordinates: Float[np.ndarray, "n q"], text: str) -> np.ndarray:
+    """Which points lie within ``min1,max1,min2,max2,...``; an empty bound is none.
+
+    Raises:
+        InputError: no pairs of numbers, or more of them than there are coordinates.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    expected = f"--latent-box {text}: expected pairs min,max of numbers for the first coordinates (empty for no bound)"
+    try:
+        bounds = np.array([float(part) if part else np.nan for part in parts])
+    except ValueError as error:
+        raise InputError(expected) from error
+    if len(bounds) % 2 or len(bounds) // 2 > coordinates.shape[1]:
+        raise InputError(f"{expected}; the run has {coordinates.shape[1]} of them, {len(bounds)} numbers were given")
+    keep = np.ones(len(coordinates), dtype=bool)
+    for axis, (low, high) in enumerate(bounds.reshape(-1, 2)):
+        # A comparison with NaN is false.
+        keep &= ~(coordinates[:, axis] < low) & ~(coordinates[:, axis] > high)
+    return keep
+
+
+def _labels(run: Path, count: int) -> Int[np.ndarray, " n"]:
+    path = run / "analysis" / "latent_space.npz"
+    if not path.exists():
+        raise InputError(f"{path}: no such file, so there are no clusters yet; run: cryoformer analyze {run}")
+    try:
+        with np.load(path, allow_pickle=False) as analysis:
+            labels = analysis["labels"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{path}: holds no clusters ({error}); run: cryoformer analyze {run}") from error
+    if labels.shape != (count,):
+        raise InputError(f"{path}: is of {labels.size} particles, the run has {count}; run: cryoformer analyze {run}")
+    return labels
+
+
+def _known_clusters(run: Path, count: int, wanted: tuple[int, ...]) -> list[int]:
+    known = np.unique(_labels(run, count))
+    unknown = [cluster for cluster in wanted if cluster not in known]
+    if unknown:
+        raise InputError(f"--cluster {unknown[0]}: the clusters of {run} are {known.min()} to {known.max()}")
+    return list(wanted)
+
+
+def _named(run: Path, count: int, name: str) -> Int[np.ndarray, " m"]:
+    path = run / "selections" / f"{name}.npy"
+    if not path.exists():
+        saved = ", ".join(sorted(other.stem for other in path.parent.glob("*.npy"))) or "none"
+        raise InputError(f"--name {name}: no such selection in {path.parent} (saved: {saved})")
+    return read_indices(path, count)
