@@ -1,6 +1,8 @@
 # make demo    simulate, reconstruct, evaluate and report into demo/ (makes .venv first)
 # make test    lint, types and tests
 # make bench   timings, kept as JSON under benchmarks/
+# make viewer  the viewer's page, built anew from viewer/ (needs npm)
+# make screenshots RUN=DIR  pictures of a run in the viewer, for the documentation
 # make clean   remove what the above made
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 PACKAGING := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench viewer screenshots clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cryoformer demo --out demo
@@ -23,6 +25,13 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+viewer:
+	cd viewer && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
+
+screenshots: $(VENV)/.installed-test
+	CRYOFORMER_SCREENSHOT_RUN="$(abspath $(RUN))" CRYOFORMER_SCREENSHOTS=docs/images \
+		$(BIN)/python -m pytest -q tests/explore/view/test_browser.py -k screenshots
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)

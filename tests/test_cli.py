@@ -178,12 +178,23 @@ def test_train_passes_flags_settings_and_options(monkeypatch):
     assert call.named["overrides"] == {}
 
 
-def test_analyze_writes_the_report(monkeypatch, capsys):
+def test_analyze_writes_the_report(monkeypatch, capsys, tmp_path):
     call = recorder("run/report.html")
-    stand_in(monkeypatch, "cryoformer.explore.report", write_report=call)
-    assert main(["analyze", "run", "--truth", "sim"]) == 0
+    run = fake_run()
+    stand_in(monkeypatch, "cryoformer.reconstruct.run_directory", open_run=lambda path: run)
+    stand_in(monkeypatch, "cryoformer.explore.analyze", analyze=call)
+    stand_in(monkeypatch, "cryoformer.explore.findings", AnalysisOptions=lambda *options: options)
+    np.save(tmp_path / "z.npy", np.ones((2, 3)))
+    options = ["--truth", "sim", "--clusters", "4", "--between", "3", "7", "--points", str(tmp_path / "z.npy")]
+    assert main(["analyze", "run", *options, "--umap", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "run/report.html\n"
-    assert [str(path) for path in call.positional] == ["run", "sim"]
+    finished, (truth, clusters, umap, points, between), device = call.positional
+    assert finished is run
+    assert (str(truth), clusters, umap, between, device) == ("sim", 4, True, (3, 7), "cpu")
+    assert points.shape == (2, 3)
+    np.save(tmp_path / "z.npy", np.ones((2, 5)))
+    assert main(["analyze", "run", "--points", str(tmp_path / "z.npy")]) == 2
+    assert "--points" in capsys.readouterr().err
 
 
 def fake_run():

@@ -6,8 +6,10 @@ from typing import Any
 
 from cryoformer.assess.evaluate import evaluate
 from cryoformer.errors import InputError
-from cryoformer.explore.report import write_report
+from cryoformer.explore.analyze import analyze
+from cryoformer.explore.findings import AnalysisOptions
 from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.run_directory import open_run
 from cryoformer.reconstruct.train import train
 from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.stack import simulate
@@ -43,7 +45,7 @@ def run_demo(out: Path) -> Path:
     )
     train(ParticleInput(particles / "particles.star"), out / "run", max_minutes=MAX_MINUTES)
     evaluation = evaluate(out / "run", particles)
-    report = write_report(out / "run", particles)
+    report = analyze(open_run(out / "run"), AnalysisOptions(truth=particles))
     print(summary(evaluation))
     return report
 

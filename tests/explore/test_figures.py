@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assess.toy_run import ToyRun, write_truth
+from assess.toy_run import ToyRun, blob, write_truth
 from cryoformer.assess.evaluate import evaluate_run
-from cryoformer.explore.figures import fsc_figure, landscape_figure, training_figure
+from cryoformer.explore.figures import fsc_figure, half_map_figure, landscape_figure, training_figure
+from cryoformer.explore.landscape import landscape
+from cryoformer.explore.latent_space import principal_coordinates
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -36,12 +38,24 @@ def test_fsc_curves_of_all_sources_under_both_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("with_truth", [False, True])
 def test_landscapes_of_any_dimension(tmp_path: Path, dimensions: int, with_truth: bool) -> None:
     rng = np.random.default_rng(0)
-    latents = rng.standard_normal((300, dimensions))
+    principal = principal_coordinates(rng.standard_normal((300, dimensions)))
+    energy = landscape(principal.coordinates[:, :2]) if dimensions > 1 else None
     covariance = np.tile(0.1 * np.eye(dimensions), (300, 1, 1))
-    marks = np.array([0, 5, 9])
+    marks = principal.coordinates[[0, 5, 9]]
     truth = rng.uniform(size=300) if with_truth else None
-    path = landscape_figure(latents, tmp_path / "landscape.png", truth, covariance, marks, marks)
+    path = landscape_figure(principal, tmp_path / "landscape.png", energy, truth, covariance, {"a line": marks}, marks)
     assert has_colour(pixels(path), BLUE if dimensions == 1 else VERMILION)
+
+
+def test_half_maps_are_shown_within_the_molecule(tmp_path: Path) -> None:
+    density = blob((0, 0, 0), 4.0)
+    path = half_map_figure(
+        np.linspace(1.0, 0.0, 13), 4.0, 8.0 + density, 0.1 * density, density, 0.3, (1, 12), tmp_path / "halves.png"
+    )
+    picture = pixels(path)
+    assert has_colour(picture, BLUE)
+    middle = picture[:, picture.shape[1] // 3 : 2 * picture.shape[1] // 3]
+    assert 0.05 < (middle.std(axis=2) > 20).mean() < 0.6
 
 
 def test_training_curves_skip_what_was_not_logged(tmp_path: Path) -> None:

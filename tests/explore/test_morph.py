@@ -8,7 +8,7 @@ from PIL import Image
 
 from assess.toy_run import blob, toy_states
 from cryoformer.errors import InputError
-from cryoformer.explore.morph import DISPLAY_BOX, morph_figure, motion_gif, prepare_morph, without_dust
+from cryoformer.explore.morph import DISPLAY_BOX, displayed, morph_figure, motion_frames, prepare_morph, without_dust
 
 LABELS = [f"t = {t:.1f}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
 
@@ -59,14 +59,16 @@ def test_the_figure_shows_the_moving_part_in_colour(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["morph.png"]
 
 
-def test_the_animation_goes_there_and_back_within_its_size(tmp_path: Path) -> None:
-    morph = prepare_morph(toy_states(), LABELS, toy_states())
-    path = motion_gif(morph, tmp_path / "motion.gif", size=80)
-    with Image.open(path) as animation:
-        assert animation.n_frames == 8
-        assert animation.size == (160, 80)
-    smaller = motion_gif(morph, tmp_path / "small.gif", size=80, largest_bytes=path.stat().st_size // 2)
-    assert smaller.stat().st_size <= path.stat().st_size // 2
+def test_frames_show_the_truth_beside_the_reconstruction() -> None:
+    frames = motion_frames(prepare_morph(toy_states(), LABELS, toy_states()), size=60)
+    assert [frame.shape for frame in frames] == [(60, 120, 3)] * 5
+    assert (frames[0] != frames[4]).mean() > 0.02
+
+
+def test_cropping_keeps_the_density() -> None:
+    volume = blob((1, 2, -3), 6.0, 48)
+    np.testing.assert_allclose(displayed(volume, 32).max(), volume.max(), rtol=0.02)
+    assert displayed(volume) is volume
 
 
 def test_volumes_that_failed_are_refused() -> None:

@@ -5,36 +5,45 @@ import io
 import json
 import os
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from assess.toy_run import ToyRun, write_truth
+from assess.toy_run import write_truth
 from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
-from cryoformer.explore import report
+from cryoformer.explore import gallery, motion, report
+from cryoformer.explore.findings import AnalysisOptions, find
 from cryoformer.explore.report_text import duration, repeat_command, settings_rows, summary, warnings
+from cryoformer.reconstruct.progress import RunLog
+from explore.toy import ExploredToy
 
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Surfaces are drawn in full in their own tests; here only the page matters."""
-    picture = Image.new("RGB", (8, 8), "white")
+    picture = np.full((8, 8, 3), 255, np.uint8)
 
     def stand_in(morph: object, path: Path) -> Path:
-        picture.save(path)
+        Image.fromarray(picture).save(path)
         return path
 
     monkeypatch.setattr(report, "morph_figure", stand_in)
-    monkeypatch.setattr(report, "motion_gif", stand_in)
+    monkeypatch.setattr(motion, "BOOTSTRAPS", 2)
+    monkeypatch.setattr(report, "motion_frames", lambda morph: [picture])
+    monkeypatch.setattr(gallery, "render_surface", lambda *_: picture)
 
 
-def run_with_evaluation(folder: Path, blend: float = 1.0) -> tuple[ToyRun, Path]:
+def report_run(run: ExploredToy, truth: Path | None = None) -> Path:
+    with RunLog(None) as log:
+        return report.write_report(find(run, AnalysisOptions(truth=truth, clusters=3), log))
+
+
+def run_with_evaluation(folder: Path, blend: float = 1.0) -> tuple[ExploredToy, Path]:
     truth = write_truth(folder / "truth")
-    run = ToyRun(folder / "run", blend=blend)
+    run = ExploredToy(folder / "run", blend=blend)
     run.path.mkdir()
     (run.path / "evaluation.json").write_text(json.dumps(evaluate_run(run, truth, images=10)))
     return run, truth
@@ -42,52 +51,79 @@ def run_with_evaluation(folder: Path, blend: float = 1.0) -> tuple[ToyRun, Path]
 
 def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     run, truth = run_with_evaluation(tmp_path)
-    path = report.report_run(run, truth)
+    path = report_run(run, truth)
     page = path.read_text()
     assert path == run.path / "report.html"
     assert path.stat().st_size < 20e6
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(addresses) == 5
+    assert len(addresses) == 10
     for address in addresses:
         assert address.startswith("data:image/")
         Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))).verify()
     assert "url(" not in page
-    assert "<script" not in page
+    assert not re.search(r"https?:|fetch\(|import\(|XMLHttpRequest", page)
     assert {p.name for p in (run.path / "figures").iterdir()} == {
-        "morph.png", "motion.gif", "landscape.png", "training.png", "fsc.png",
+        "morph.png", "motion.gif", "landscape.png", "training.png", "fsc.png", "resolution.png", "parts.png",
+        "state_01.png", "state_02.png", "state_03.png",
     }  # fmt: skip
+
+
+def test_the_meshes_on_the_page_are_whole(tmp_path: Path) -> None:
+    page = report_run(ExploredToy(tmp_path)).read_text()
+    meshes = re.findall(r'data-vertices="(\d+)"\s+data-faces="(\d+)">([^<]*)</script>', page)
+    assert len(meshes) == 3
+    for vertices, faces, text in meshes:
+        assert int(vertices) > 50
+        assert len(base64.b64decode(text)) == 7 * int(vertices) + 6 * int(faces)
+    camera = json.loads(re.search(r'id="camera">(.*?)</script>', page)[1])
+    np.testing.assert_allclose(np.linalg.det(camera["view"]), 1.0)
 
 
 def test_numbers_settings_and_command_are_on_the_page(tmp_path: Path) -> None:
     run, truth = run_with_evaluation(tmp_path)
-    page = report.report_run(run, truth).read_text()
+    page = report_run(run, truth).read_text()
     for text in ("120 particle images (24 × 24 pixels of 4 Å)", "0.458", "model.queries", "cryoformer x", "R² = 0.9"):
+        assert text in page
+    for text in ("The most flexible region moves by", "ROC AUC", "Measured in the same way"):
         assert text in page
     assert "Before you believe it" not in page
 
 
+def test_null_tests_are_shown_where_run_and_asked_for_where_not(tmp_path: Path) -> None:
+    run = ExploredToy(tmp_path)
+    assert f"cryoformer validate {tmp_path.name}" in report_run(run).read_text()
+    (tmp_path / "validation.json").write_text(json.dumps({"shuffled": {"gain": 0.0123456, "curve": [0.0] * 20}}))
+    page = report_run(run).read_text()
+    for text in ("shuffled.gain", "0.01235", "20 values"):
+        assert text in page
+    assert "nothing on this page proves" not in page
+    (tmp_path / "validation.json").write_text("[]")
+    with pytest.raises(InputError, match=r"validation\.json: expected names and values"):
+        report_run(run)
+
+
 def test_without_truth_it_says_that_nothing_is_proven(tmp_path: Path) -> None:
-    page = report.report_run(ToyRun(tmp_path)).read_text()
+    page = report_run(ExploredToy(tmp_path)).read_text()
     assert "nothing on this page proves that a motion is real" in page
     assert "first principal component (the largest variation" in page
     assert "Against the truth" not in page
 
 
 def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
-    run = ToyRun(tmp_path)
+    run = ExploredToy(tmp_path)
     run.config["particles"] = "<script>alert(1)</script>"
-    page = report.report_run(run).read_text()
-    assert "<script>" not in page
+    page = report_run(run).read_text()
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
 
 
 def test_a_decoder_that_ignores_its_latents_is_reported(tmp_path: Path) -> None:
-    assert any("hardly uses the latents" in w for w in warnings(ToyRun(tmp_path, conditioning=0.001), None, False))
-    assert not any("hardly uses" in w for w in warnings(ToyRun(tmp_path, conditioning=0.2), None, False))
+    assert any("hardly uses the latents" in w for w in warnings(ExploredToy(tmp_path, conditioning=0.001), None, False))
+    assert not any("hardly uses" in w for w in warnings(ExploredToy(tmp_path, conditioning=0.2), None, False))
 
 
 def test_uncertain_latents_and_failed_losses_are_reported(tmp_path: Path) -> None:
-    run = ToyRun(tmp_path)
+    run = ExploredToy(tmp_path)
     run.latents_covariance = 1000.0 * run.latents_covariance
     run.metrics.append({"stage": "train", "loss": float("nan")})
     text = " ".join(warnings(run, None, False))
@@ -97,7 +133,7 @@ def test_uncertain_latents_and_failed_losses_are_reported(tmp_path: Path) -> Non
 
 def test_a_reconstruction_no_better_than_its_consensus_is_reported(tmp_path: Path) -> None:
     run, truth = run_with_evaluation(tmp_path, blend=0.0)
-    page = report.report_run(run, truth).read_text()
+    page = report_run(run, truth).read_text()
     assert "not clearly closer to the truth than the consensus map" in page
 
 
@@ -105,32 +141,17 @@ def test_an_old_evaluation_is_reported_and_a_broken_one_refused(tmp_path: Path) 
     run, truth = run_with_evaluation(tmp_path)
     (run.path / "latents.npz").write_bytes(b"")
     os.utime(run.path / "evaluation.json", (0, 0))
-    assert "older than latents.npz" in report.report_run(run, truth).read_text()
+    assert "older than latents.npz" in report_run(run, truth).read_text()
     (run.path / "evaluation.json").write_text("{")
     with pytest.raises(InputError, match="no JSON file"):
-        report.report_run(run, truth)
+        report_run(run, truth)
     (run.path / "evaluation.json").write_text("{}")
     with pytest.raises(InputError, match="another version"):
-        report.report_run(run, truth)
-
-
-def test_write_report_opens_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ToyRun(tmp_path)
-    opened = SimpleNamespace(open_run=lambda path: run)
-    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", opened)
-    assert report.write_report(str(tmp_path)) == tmp_path / "report.html"
-
-
-def test_the_truth_of_another_stack_leaves_no_report(tmp_path: Path) -> None:
-    run = ToyRun(tmp_path / "run")
-    run.path.mkdir()
-    with pytest.raises(InputError):
-        report.report_run(run, tmp_path)
-    assert list(run.path.iterdir()) == []
+        report_run(run, truth)
 
 
 def test_the_resolution_of_the_consensus_is_told_where_half_maps_were_compared(tmp_path: Path) -> None:
-    run = ToyRun(tmp_path)
+    run = ExploredToy(tmp_path)
     assert "Half-maps" not in summary(run, None)
     # 24 pixels of 4 A: 0.143 is reached half-way between shells 6 and 7.
     run.metrics[0]["half_map_fsc"] = [1.0] * 6 + [0.243, 0.043] + [0.0] * 5
@@ -140,7 +161,7 @@ def test_the_resolution_of_the_consensus_is_told_where_half_maps_were_compared(t
 def test_small_texts(tmp_path: Path) -> None:
     assert [duration(s) for s in (12.0, 600.0, 7200.0)] == ["12 seconds", "10 minutes", "2.0 hours"]
     assert settings_rows({"a": 1, "b": {"c": [2, 3]}}) == [("a", "1"), ("b.c", "[2, 3]")]
-    run = ToyRun(tmp_path)
+    run = ExploredToy(tmp_path)
     assert repeat_command(run) == "cryoformer x"
     del run.config["command"]
     assert repeat_command(run).startswith("cryoformer train stack.star --out ")

@@ -1,16 +1,40 @@
 """Finished runs explored: ``analyze``."""
 
-from cryoformer.cli.arguments import OptionalFolder, RunPath, app
+from typing import Annotated
+
+import tyro
+from tyro.conf import arg
+
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app, load_latents
 
 
 @app.command
-def analyze(run: RunPath, /, *, truth: OptionalFolder = None) -> None:
-    """Write the report of a run: landscape, conformations, moving regions and resolution, as report.html.
+def analyze(
+    run: RunPath,
+    /,
+    *,
+    truth: OptionalFolder = None,
+    clusters: Annotated[int, arg(metavar="N")] = 10,
+    umap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    points: OptionalFile = None,
+    between: Annotated[tuple[int, int] | None, arg(metavar="A B")] = None,
+    device: Annotated[str, arg(metavar="NAME")] = "auto",
+) -> None:
+    """Landscape, states, trajectories, moving parts, motions and resolution of a run: analysis/ and report.html.
 
     Args:
         run: Folder of a run.
         truth: Folder of the simulation, if there is one, to compare with.
+        clusters: Number of k-means clusters.
+        umap: Also lay the latents out by UMAP (needs umap-learn; minutes for many particles).
+        points: Latent points, one a row (.npy): a trajectory through them.
+        between: Two particles, counted from 0, to join by the path of highest density.
+        device: cpu, cuda, cuda:1, or auto.
     """
-    from cryoformer.explore.report import write_report
+    from cryoformer.explore.analyze import analyze as run_analysis
+    from cryoformer.explore.findings import AnalysisOptions
+    from cryoformer.reconstruct.run_directory import open_run
 
-    print(write_report(run, truth))
+    finished = open_run(run)
+    through = None if points is None else load_latents(points, finished.latents_mean.shape[1], "--points")
+    print(run_analysis(finished, AnalysisOptions(truth, clusters, umap, through, between), device))

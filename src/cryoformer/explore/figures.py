@@ -1,13 +1,27 @@
 """Plots of a run: FSC curves, latent landscape, training curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from cryoformer.explore.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, VERMILION, new_figure, save
+from cryoformer.explore.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    new_figure,
+    save,
+)
+from cryoformer.explore.landscape import Landscape
+from cryoformer.explore.latent_space import PrincipalCoordinates
 
 SOURCE_STYLES = {
     "cryoformer": ("CryoFormer", VERMILION, "-", 2.2),
@@ -19,6 +33,8 @@ SOURCE_STYLES = {
 """Label, colour, line and width of the sources that every evaluation has."""
 MASK_TITLES = {"molecule": "whole molecule", "moving": "moving region"}
 MOST_POINTS = 20_000
+LARGEST_ENERGY = 8.0
+"""Colours end at so many kT: beyond, a bin holds a particle or none."""
 
 
 def fsc_figure(evaluation: dict[str, Any], path: Path) -> Path:
@@ -46,59 +62,67 @@ def fsc_figure(evaluation: dict[str, Any], path: Path) -> Path:
 
 
 def landscape_figure(
-    latents: Float[np.ndarray, "n k"],
+    principal: PrincipalCoordinates,
     path: Path,
+    energy: Landscape | None = None,
     truth: Float[np.ndarray, " n"] | None = None,
     covariance: Float[np.ndarray, "n k k"] | None = None,
-    trajectory: np.ndarray | None = None,
-    centres: np.ndarray | None = None,
+    lines: Mapping[str, Float[np.ndarray, "m q"]] | None = None,
+    centres: Float[np.ndarray, "c q"] | None = None,
 ) -> Path:
-    """Latents along their first two principal components, coloured by truth or by how many particles there are.
+    """The latents' first two principal components: energy, its uncertainty, and the particles coloured by truth.
 
-    ``trajectory`` and ``centres`` are indices of particles: a line, and numbered markers. ``covariance`` draws the
+    ``lines`` (by name) and ``centres`` are drawn over the energy, in principal coordinates. ``covariance`` draws the
     median uncertainty of a particle (one standard deviation) as an ellipse in the corner.
     """
-    centred = np.asarray(latents, dtype=np.float64) - latents.mean(axis=0)
-    values, axes = np.linalg.eigh(centred.T @ centred)
-    axes, share = axes[:, ::-1], values[::-1] / max(values.sum(), 1e-300)
-    flat = centred @ axes[:, :2]
-    figure = new_figure(5.6, 4.6)
-    panel = figure.subplots()
-    if flat.shape[1] == 1:
+    flat, share = principal.coordinates[:, :2], principal.explained
+    if energy is None:
+        figure = new_figure(5.6, 3.6)
+        panel = figure.subplots()
         panel.hist(flat[:, 0], bins=60, color=BLUE)
         panel.set(xlabel="latent", ylabel="particles")
         return save(figure, path)
-    _draw_cloud(figure, panel, flat, truth)
-    if trajectory is not None:
-        panel.plot(*flat[trajectory].T, "-o", color=VERMILION, markersize=4, linewidth=1.5, label="trajectory shown")
+    figure = new_figure(4.7 * (3 if truth is not None else 2), 4.3)
+    panels = figure.subplots(1, 3 if truth is not None else 2)
+    extent = (energy.edges[0][0], energy.edges[0][-1], energy.edges[1][0], energy.edges[1][-1])
+    for panel, values, title, colours in (
+        (panels[0], energy.energy, "−log p (kT)", "cividis_r"),
+        (panels[1], energy.deviation, "its standard deviation (kT)", "Greys"),
+    ):
+        limit = min(float(np.nanmax(values)), LARGEST_ENERGY if panel is panels[0] else 1.0)
+        image = panel.imshow(values, extent=extent, origin="lower", aspect="auto", cmap=colours, vmin=0, vmax=limit)
+        figure.colorbar(image, label=title, extend="max" if np.nanmax(values) > limit else "neither")
+    _draw_contours(panels[0], energy)
+    for (name, line), colour in zip((lines or {}).items(), [VERMILION, GREEN, PURPLE, SKY, BLACK], strict=False):
+        panels[0].plot(*line[:, :2].T, "-o", color=colour, markersize=3, linewidth=1.5, label=name.replace("_", " "))
     if centres is not None:
-        panel.plot(*flat[centres].T, "s", color="white", markeredgecolor=BLACK, markersize=11, label="cluster centres")
+        panels[0].plot(
+            *centres[:, :2].T, "s", color="white", markeredgecolor=BLACK, markersize=10, label="cluster centres"
+        )
         for number, centre in enumerate(centres, start=1):
-            panel.annotate(str(number), flat[centre], ha="center", va="center", fontsize=8)
+            panels[0].annotate(str(number), centre[:2], ha="center", va="center", fontsize=7)
+    if truth is not None:
+        some = np.arange(0, len(flat), -(-len(flat) // MOST_POINTS))
+        cloud = panels[2].scatter(*flat[some].T, c=truth[some], s=3, cmap="viridis", linewidths=0, rasterized=True)
+        figure.colorbar(cloud, label="true motion coordinate t")
+    for panel in panels:
+        panel.set(xlim=extent[:2], ylim=extent[2:], xlabel=f"component 1 ({share[0]:.0%} of variance)")
+    panels[0].set_ylabel(f"component 2 ({share[1]:.0%} of variance)")
     if covariance is not None:
-        _draw_uncertainty(panel, flat, np.median(covariance, axis=0), axes[:, :2])
-    panel.set(xlabel=f"component 1 ({share[0]:.0%} of variance)", ylabel=f"component 2 ({share[1]:.0%} of variance)")
-    if trajectory is not None or centres is not None:
-        panel.legend(fontsize=8, loc="upper right", framealpha=0.9)
+        _draw_uncertainty(panels[0], np.median(covariance, axis=0), principal.components[:2].T)
+    if lines or centres is not None:
+        panels[0].legend(fontsize=7, loc="upper right", framealpha=0.9)
     return save(figure, path)
 
 
-def _draw_cloud(figure: Any, panel: Any, flat: np.ndarray, truth: np.ndarray | None) -> None:
-    # A few far outliers must not shrink the cloud to a dot.
-    low, high = np.percentile(flat, [0.1, 99.9], axis=0)
-    margin = 0.08 * (high - low) + 1e-9
-    panel.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
-    if truth is None:
-        extent = (low[0] - margin[0], high[0] + margin[0], low[1] - margin[1], high[1] + margin[1])
-        cloud = panel.hexbin(*flat.T, gridsize=45, extent=extent, bins="log", mincnt=1, cmap="cividis", linewidths=0.1)
-        figure.colorbar(cloud, label="particles")
-        return
-    some = np.arange(0, len(flat), -(-len(flat) // MOST_POINTS))
-    cloud = panel.scatter(*flat[some].T, c=truth[some], s=3, cmap="viridis", linewidths=0, rasterized=True)
-    figure.colorbar(cloud, label="true motion coordinate t")
+def _draw_contours(panel: Any, energy: Landscape) -> None:
+    x, y = ((edges[1:] + edges[:-1]) / 2.0 for edges in energy.edges)
+    levels = np.arange(1.0, min(float(np.nanmax(energy.energy)), LARGEST_ENERGY), 1.0)
+    if len(levels):
+        panel.contour(x, y, energy.energy, levels=levels, colors="white", linewidths=0.5)
 
 
-def _draw_uncertainty(panel: Any, flat: np.ndarray, covariance: np.ndarray, axes: np.ndarray) -> None:
+def _draw_uncertainty(panel: Any, covariance: np.ndarray, axes: np.ndarray) -> None:
     from matplotlib.patches import Ellipse
 
     projected = axes.T @ covariance @ axes
@@ -110,6 +134,52 @@ def _draw_uncertainty(panel: Any, flat: np.ndarray, covariance: np.ndarray, axes
     panel.add_patch(Ellipse(corner, 2 * radii[1], 2 * radii[0], angle=angle, fill=False, color=BLACK, linewidth=1.3))
     panel.annotate("uncertainty of a particle (1 sd)", (left + 0.02 * (right - left), bottom), (0, 4), fontsize=7,
                    textcoords="offset points")  # fmt: skip
+
+
+def half_map_figure(
+    fsc: Float[np.ndarray, " s"],
+    pixel_size_angstrom: float,
+    local: Float[np.ndarray, "d d d"],
+    uncertainty: Float[np.ndarray, "d d d"],
+    density: Float[np.ndarray, "d d d"],
+    level: float,
+    shown: tuple[int, int],
+    path: Path,
+) -> Path:
+    """Half-map FSC, and one slice (axis, place) of the local resolution and of the uncertainty within the molecule."""
+    figure = new_figure(13.0, 3.9)
+    panels = figure.subplots(1, 3)
+    frequency = np.arange(len(fsc)) / (local.shape[0] * pixel_size_angstrom)
+    panels[0].plot(frequency[1:], fsc[1:], color=BLUE, linewidth=1.8)
+    for threshold in (0.5, 0.143):
+        panels[0].axhline(threshold, color=GREY, linewidth=0.8)
+    panels[0].set(xlabel="spatial frequency (1/Å)", ylabel="FSC of the half maps", ylim=(-0.1, 1.03))
+    panels[0].grid(alpha=0.25)
+    axis, place = shown
+    slices = [np.take(volume, place, axis=axis) for volume in (density, local, uncertainty / max(level, 1e-12))]
+    inside = slices[0] > 0.5 * level
+    for panel, values, title, colours in (
+        (panels[1], slices[1], "local resolution (Å)", "viridis_r"),
+        (panels[2], slices[2], "uncertainty / contour level", "magma_r"),
+    ):
+        image = panel.imshow(np.where(inside, values, np.nan), origin="lower", cmap=colours)
+        panel.contour(slices[0], levels=[level], colors="black", linewidths=0.6)
+        panel.set(xticks=[], yticks=[], title=f"slice {'zyx'[axis]} = {place}")
+        figure.colorbar(image, label=title)
+    return save(figure, path)
+
+
+def surfaces_figure(pictures: Mapping[str, np.ndarray], path: Path, columns: int = 4) -> Path:
+    """Rendered surfaces side by side, with their titles."""
+    rows = -(-len(pictures) // columns)
+    figure = new_figure(2.8 * min(columns, len(pictures)), 3.0 * rows)
+    panels = figure.subplots(rows, min(columns, len(pictures)), squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (title, picture) in zip(panels, pictures.items(), strict=False):
+        panel.imshow(picture)
+        panel.set_title(title, fontsize=9)
+    return save(figure, path)
 
 
 def training_figure(metrics: Sequence[dict[str, Any]], path: Path) -> Path:

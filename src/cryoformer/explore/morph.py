@@ -1,6 +1,8 @@
-"""The motion, seen: states side by side (true above reconstructed) and as an animation."""
+"""The motion, seen: states side by side (true above reconstructed), and as frames of a movie."""
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +17,11 @@ from cryoformer.explore.canvas import new_figure, save
 from cryoformer.explore.render import Camera, project, render_surface
 from cryoformer.explore.trajectory import evenly
 from cryoformer.explore.viewpoint import choose_camera, contour_level, matching_level, mobility
-from cryoformer.files import atomic_path
 
 COLUMNS = 5
+THREADS = min(os.cpu_count() or 1, 4)
 DISPLAY_BOX = 128
 """Larger volumes are Fourier-cropped to this box: pictures have no more pixels to show."""
-LARGEST_GIF = 2_000_000
-FRAME_MILLISECONDS = 140
 PROJECTION_SIZE = 150
 DUST = 0.02
 """Specks of noise below this share of the largest connected part are not drawn, as viewers do ("hide dust")."""
@@ -60,11 +60,11 @@ def prepare_morph(
     Raises:
         InputError: no states, or a volume with values that are not numbers.
     """
-    volumes = [_displayed(volume) for volume in reconstructed]
+    volumes = [displayed(volume) for volume in reconstructed]
     if true is None:
         row = _row("reconstructed", volumes, None)
         return Morph([row], labels, _camera(row))
-    true_volumes = [_displayed(volume) for volume in true]
+    true_volumes = [displayed(volume) for volume in true]
     above = _row("true", true_volumes, None)
     mean = state_spread(volumes).mean
     # Within the molecule alone: the noise of the solvent would pull the scale down.
@@ -104,26 +104,15 @@ def morph_figure(morph: Morph, path: Path, size: int = 300) -> Path:
     return save(figure, path)
 
 
-def motion_gif(morph: Morph, path: Path, size: int = 260, largest_bytes: int = LARGEST_GIF) -> Path:
-    """The motion there and back, the true one to the left of the reconstructed; at most ``largest_bytes``."""
-    from PIL import Image
+def motion_frames(morph: Morph, size: int = 260) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Pictures of the states in order, the true one to the left of the reconstructed."""
 
-    def frame(index: int) -> Image.Image:
-        pictures = [_surface(row, index, morph.camera, size) for row in morph.rows]
-        return Image.fromarray(np.concatenate(pictures, axis=1))
+    def frame(index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return np.concatenate([_surface(row, index, morph.camera, size) for row in morph.rows], axis=1)
 
-    there = [frame(index) for index in range(len(morph.labels))]
-    frames = there + there[-2:0:-1]
-    with atomic_path(path) as temporary:
-        while True:
-            # Few colours without dithering compress well, and shading needs no more.
-            pictures = [picture.quantize(96, dither=Image.Dither.NONE) for picture in frames]
-            timing = {"duration": FRAME_MILLISECONDS, "loop": 0}
-            pictures[0].save(temporary, "GIF", save_all=True, append_images=pictures[1:], **timing)
-            if temporary.stat().st_size <= largest_bytes or frames[0].height < 40:
-                return path
-            smaller = (int(0.8 * frames[0].width), int(0.8 * frames[0].height))
-            frames = [picture.resize(smaller, Image.Resampling.LANCZOS) for picture in frames]
+    # Resampling, which takes most of the time, lets other threads run.
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(frame, range(len(morph.labels))))
 
 
 def without_dust(volume: Float[np.ndarray, "d d d"], level: float) -> Float[np.ndarray, "d d d"]:
@@ -142,10 +131,19 @@ def _surface(row: Row, index: int, camera: Camera, size: int) -> UInt8[np.ndarra
     return render_surface(clean, row.level, camera, size, colour_by=row.mobility)
 
 
-def _displayed(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "e e e"]:
+def displayed(volume: Float[np.ndarray, "d d d"], largest_box: int = DISPLAY_BOX) -> Float[np.ndarray, "e e e"]:
+    """The volume on a grid of at most that box, its density values kept.
+
+    Raises:
+        InputError: it holds values that are not numbers.
+    """
     if not np.isfinite(volume).all():
         raise InputError("a volume to be drawn holds values that are not numbers; the reconstruction has failed there")
-    return crop_volume(volume, min(DISPLAY_BOX, volume.shape[0]))
+    box = min(largest_box, volume.shape[0])
+    if box == volume.shape[0]:
+        return volume
+    # Cropping keeps the sum, so its voxels hold the sum of the finer ones.
+    return crop_volume(volume, box) * (box / volume.shape[0]) ** 3
 
 
 def _row(name: str, states: list[np.ndarray], voxels: int | None) -> Row:

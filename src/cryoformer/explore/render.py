@@ -20,9 +20,9 @@ MOVING_COLOUR = (0.84, 0.37, 0.0)
 """Vermilion of the Okabe-Ito palette: told from grey by every kind of colour vision."""
 LIGHT = np.array([-0.45, 0.55, 0.70]) / np.linalg.norm([-0.45, 0.55, 0.70])
 """Direction to the light in the viewer's frame: upper left, in front."""
-DEPTH_STEP = 0.6
+DEPTH_STEP = 0.8
 """Samples along a ray are this many voxels apart; the crossing between two of them is interpolated."""
-SUPERSAMPLING = 1.4
+SUPERSAMPLING = 1.2
 SMALL_BOX = 100
 """Volumes below this size are interpolated to twice their grid (in Fourier space), or their voxels would show."""
 

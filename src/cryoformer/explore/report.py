@@ -2,7 +2,6 @@
 
 import base64
 import json
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,136 +10,150 @@ import numpy as np
 
 from cryoformer import __version__
 from cryoformer.assess.evaluate import EVALUATION_FILE
-from cryoformer.assess.sources import FinishedRun
-from cryoformer.assess.truth import Truth, load_truth
 from cryoformer.errors import InputError
-from cryoformer.explore.figures import fsc_figure, landscape_figure, training_figure
-from cryoformer.explore.morph import Morph, morph_figure, motion_gif, prepare_morph
+from cryoformer.explore.figures import (
+    fsc_figure,
+    half_map_figure,
+    landscape_figure,
+    surfaces_figure,
+    training_figure,
+)
+from cryoformer.explore.findings import Findings
+from cryoformer.explore.gallery import (
+    State,
+    draw_states,
+    part_pictures,
+    slice_of_motion,
+    turning_camera,
+    turning_script,
+)
+from cryoformer.explore.morph import DISPLAY_BOX, Morph, morph_figure, motion_frames, prepare_morph
+from cryoformer.explore.motion import in_words
+from cryoformer.explore.movie import write_gif
 from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
+    cluster_rows,
     evaluation_table,
+    motion_summary,
     repeat_command,
     settings_rows,
     summary,
+    truth_words,
+    validation_rows,
     warnings,
 )
-from cryoformer.explore.trajectory import Clusters, Trajectory, clusters, component_trajectory, truth_trajectory
+from cryoformer.explore.trajectory import Trajectory, truth_trajectory
 from cryoformer.files import atomic_path
 
 REPORT_FILE = "report.html"
+VALIDATION_FILE = "validation.json"
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything that a report shows, before it is drawn."""
-
-    run: FinishedRun
-    truth: Truth | None
-    trajectory: Trajectory
-    clusters: Clusters
-    evaluation: dict[str, Any] | None
-    evaluation_is_older: bool
-
-
-def write_report(run_path: Path | str, truth_dir: Path | str | None = None) -> Path:
-    """Write ``report.html`` and ``figures/`` into a run directory.
-
-    Args:
-        run_path: a run directory.
-        truth_dir: the folder of a simulated stack; the true states are then drawn above the reconstructed ones.
+def write_report(found: Findings) -> Path:
+    """Write ``report.html`` and ``figures/`` into the run's folder.
 
     Returns:
         The report's path. It is one file: pictures are inside, nothing is fetched when it is read.
 
     Raises:
-        InputError: the run or the truth cannot be read, or matplotlib is missing.
+        InputError: evaluation.json or validation.json is damaged, or matplotlib is missing.
     """
-    from cryoformer.reconstruct.run_directory import open_run
-
-    return report_run(open_run(Path(run_path)), truth_dir)
-
-
-def report_run(run: FinishedRun, truth_dir: Path | str | None = None) -> Path:
-    """As :func:`write_report`, for an open run."""
-    findings = _find(run, truth_dir)
-    figures = _draw(findings, run.path / "figures")
-    page = _fill(findings, figures)
+    run = found.run
+    evaluation = _read_json(run.path / EVALUATION_FILE, "cryoformer evaluate")
+    if evaluation is not None and evaluation.get("format") != 1:
+        raise InputError(
+            f"{run.path / EVALUATION_FILE}: was written by another version; run `cryoformer evaluate` again"
+        )
+    validation = _read_json(run.path / VALIDATION_FILE, "cryoformer validate")
+    morph = _morph(found)
+    folder = run.path / "figures"
+    figures = _draw(found, morph, evaluation, folder)
+    states = draw_states(found, morph.camera, folder)
+    page = _fill(found, figures, states, morph, evaluation, validation)
     with atomic_path(run.path / REPORT_FILE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run.path / REPORT_FILE
 
 
-def _find(run: FinishedRun, truth_dir: Path | str | None) -> Findings:
-    latents = np.asarray(run.latents_mean)
-    if not np.isfinite(latents).all():
-        raise InputError(f"{run.path}: the latents hold values that are not numbers; the run has failed")
-    truth = None if truth_dir is None else load_truth(truth_dir, run.box, run.pixel_size_angstrom, len(latents))
-    trajectory = component_trajectory(latents) if truth is None else truth_trajectory(latents, truth)
-    evaluation_file, latents_file = run.path / EVALUATION_FILE, run.path / "latents.npz"
-    evaluation = _read_evaluation(evaluation_file)
-    older = (
-        evaluation is not None
-        and latents_file.exists()
-        and evaluation_file.stat().st_mtime < latents_file.stat().st_mtime
-    )
-    return Findings(run, truth, trajectory, clusters(latents), evaluation, older)
-
-
-def _read_evaluation(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path, command: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        evaluation = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
-        raise InputError(f"{path}: is no JSON file ({error}); run `cryoformer evaluate` again or remove it") from error
-    if not isinstance(evaluation, dict) or evaluation.get("format") != 1:
-        raise InputError(f"{path}: was written by another version; run `cryoformer evaluate` again or remove it")
-    return evaluation
+        raise InputError(f"{path}: is no JSON file ({error}); run `{command}` again or remove it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected names and values; run `{command}` again or remove it")
+    return content
 
 
-def _draw(findings: Findings, folder: Path) -> dict[str, Path]:
-    run, truth, trajectory = findings.run, findings.truth, findings.trajectory
-    folder.mkdir(parents=True, exist_ok=True)
-    morph = _morph(findings)
-    figures = {
-        "morph": morph_figure(morph, folder / "morph.png"),
-        "motion": motion_gif(morph, folder / "motion.gif"),
-        "landscape": landscape_figure(
-            run.latents_mean,
-            folder / "landscape.png",
-            None if truth is None else truth.t,
-            run.latents_covariance,
-            trajectory.particles,
-            findings.clusters.particles,
-        ),
-    }
-    if run.metrics:
-        figures["training"] = training_figure(run.metrics, folder / "training.png")
-    if findings.evaluation is not None:
-        figures["fsc"] = fsc_figure(findings.evaluation, folder / "fsc.png")
-    return figures
+def _is_older(run_path: Path) -> bool:
+    """Whether the evaluation is older than the latents it should be about."""
+    evaluation, latents = run_path / EVALUATION_FILE, run_path / "latents.npz"
+    return evaluation.exists() and latents.exists() and evaluation.stat().st_mtime < latents.stat().st_mtime
 
 
-def _morph(findings: Findings) -> Morph:
-    run, truth, trajectory = findings.run, findings.truth, findings.trajectory
-    reconstructed = run.latent_volumes(run.latents_mean[trajectory.particles])
-    if truth is None or trajectory.states is None:
+def _shown_trajectory(found: Findings) -> Trajectory:
+    if found.truth is None:
+        return found.trajectories[0]
+    return truth_trajectory(np.asarray(found.run.latents_mean), found.truth)
+
+
+def _morph(found: Findings) -> Morph:
+    trajectory = _shown_trajectory(found)
+    reconstructed = found.run.latent_volumes(np.asarray(trajectory.latents, dtype=np.float32))
+    if found.truth is None or trajectory.states is None:
         return prepare_morph(reconstructed, trajectory.labels)
+    truth = found.truth
     return prepare_morph(reconstructed, trajectory.labels, (truth.state(int(state)) for state in trajectory.states))
 
 
-def _fill(findings: Findings, figures: dict[str, Path]) -> str:
+def _draw(found: Findings, morph: Morph, evaluation: dict[str, Any] | None, folder: Path) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    run, principal = found.run, found.principal
+    density = found.flexibility.mean
+    figures = {
+        "morph": morph_figure(morph, folder / "morph.png"),
+        "motion": write_gif(motion_frames(morph), folder / "motion.gif"),
+        "landscape": landscape_figure(
+            principal,
+            folder / "landscape.png",
+            found.landscape,
+            None if found.truth is None else found.truth.t,
+            run.latents_covariance,
+            {trajectory.name: principal.coordinates_of(trajectory.latents) for trajectory in found.trajectories},
+            principal.coordinates[found.clusters.particles],
+        ),
+        "halves": half_map_figure(
+            found.half_map_fsc,
+            run.pixel_size_angstrom,
+            found.local_resolution,
+            found.uncertainty,
+            density,
+            found.level,
+            slice_of_motion(found),
+            folder / "resolution.png",
+        ),
+        "parts": surfaces_figure(part_pictures(found, morph.camera), folder / "parts.png"),
+    }
+    if run.metrics:
+        figures["training"] = training_figure(run.metrics, folder / "training.png")
+    if evaluation is not None:
+        figures["fsc"] = fsc_figure(evaluation, folder / "fsc.png")
+    return figures
+
+
+def _fill(
+    found: Findings,
+    figures: dict[str, Path],
+    states: list[State],
+    morph: Morph,
+    evaluation: dict[str, Any] | None,
+    validation: dict[str, Any] | None,
+) -> str:
     from jinja2 import Environment
 
-    run, evaluation, found = findings.run, findings.evaluation, findings.clusters
-    table = None
-    if evaluation is not None:
-        header, rows = evaluation_table(evaluation)
-        settings = evaluation["settings"]
-        table = {"header": header, "rows": rows, "images": settings["images"]}
-        table |= {"perfect": settings["auc_of_a_perfect_map"], "nyquist": settings["nyquist_angstrom"]}
-    total = int(found.sizes.sum())
-    particles = ",".join(str(particle) for particle in found.particles)
+    run = found.run
     return (
         Environment(autoescape=True)
         .from_string(PAGE)
@@ -149,24 +162,37 @@ def _fill(findings: Findings, figures: dict[str, Path]) -> str:
             version=__version__,
             date=date.today().isoformat(),
             summary=summary(run, evaluation),
-            warnings=warnings(run, evaluation, findings.evaluation_is_older),
-            truth=findings.truth is not None,
+            motion_summary=motion_summary(found),
+            motion=in_words(found.motions, found.trajectories[0]),
+            truth_words=truth_words(found),
+            warnings=warnings(run, evaluation, _is_older(run.path), found.truth is not None, validation is not None),
+            truth=found.truth is not None,
             images={name: _data_address(path) for name, path in figures.items()},
-            morph_caption=_morph_caption(findings),
-            clusters=[
-                {"size": int(size), "share": size / total, "particle": int(particle)}
-                for size, particle in zip(found.sizes, found.particles, strict=True)
-            ],
-            volumes_command=f"cryoformer volumes {run.path.name} --particles {particles} --out clusters",
-            table=table,
+            morph_caption=_morph_caption(found),
+            clusters=cluster_rows(found),
+            states=[{"state": state, "address": _data_address(state.picture)} for state in states],
+            camera=turning_camera(morph.camera, min(DISPLAY_BOX, run.box)),
+            script=turning_script(),
+            parts=found.parts,
+            table=_table(evaluation),
+            validation=None if validation is None else validation_rows(validation),
             settings=settings_rows(run.config),
             command=repeat_command(run),
         )
     )
 
 
-def _morph_caption(findings: Findings) -> str:
-    if findings.truth is None:
+def _table(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    header, rows = evaluation_table(evaluation)
+    settings = evaluation["settings"]
+    table = {"header": header, "rows": rows, "images": settings["images"]}
+    return table | {"perfect": settings["auc_of_a_perfect_map"], "nyquist": settings["nyquist_angstrom"]}
+
+
+def _morph_caption(found: Findings) -> str:
+    if found.truth is None:
         source = (
             "Decoded at the latents of particles along the first principal component (the largest variation in the "
             "latents), from the 5 % to the 95 % quantile. Whether this is one motion is for you to judge."

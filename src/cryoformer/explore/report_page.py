@@ -19,42 +19,83 @@ figure { margin: .5rem 0; } figure img { max-width: 100%; height: auto; } figcap
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: left; vertical-align: top; }
+.settings td { font-size: .8rem; padding: .05rem .6rem; }
 td.name { font-family: ui-monospace, monospace; } td.value { overflow-wrap: anywhere; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: .6rem; }
+.surface img, .surface canvas { width: 100%; aspect-ratio: 1; display: block; }
+.surface canvas { touch-action: pan-y; cursor: grab; } .surface canvas, .surface.live img { display: none; }
+.surface.live canvas { display: block; } .surface { break-inside: avoid; }
+button { font: inherit; padding: .1rem .7rem; }
 pre { background: #f3f5f7; padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .86rem; }
-@media print { body { max-width: none; padding: 0; font-size: 10.5pt; } .animation { display: none; }
+@media print { body { max-width: none; padding: 0; font-size: 10.5pt; } .animation, button { display: none; }
+  .surface.live img { display: block; } .surface.live canvas { display: none; }
+  .gallery { grid-template-columns: repeat(5, 1fr); } .surface figcaption { font-size: 7pt; }
   .wide { overflow: visible; } .wide td, .wide th { font-size: 7pt; padding: .15rem .25rem; }
-  .beside > * { flex: 1 1 40%; } figure, table, pre, .warnings { break-inside: avoid; } h2 { break-after: avoid; } }
+  .beside > * { flex: 1 1 40%; } figure, pre, tr, .warnings { break-inside: avoid; }
+  .settings td { font-size: 7pt; } h2 { break-after: avoid; } }
 </style>
 </head>
 <body>
 <h1>{{ name }}</h1>
 <p class="small">CryoFormer {{ version }}, report of {{ date }}</p>
-<p class="summary">{{ summary }}</p>
+<p class="summary">{{ summary }} {{ motion_summary }}</p>
 {% if warnings %}
 <section class="warnings"><strong>Before you believe it</strong>
 <ul>{% for warning in warnings %}<li>{{ warning }}</li>{% endfor %}</ul></section>
 {% endif %}
 
 <h2>What moves</h2>
+{% for sentence in motion %}<p>{{ sentence }}</p>{% endfor %}
+{% for sentence in truth_words %}<p>{{ sentence }}</p>{% endfor %}
 <figure><img src="{{ images.morph }}" alt="Five states along the motion, and projections minus their mean">
 <figcaption>{{ morph_caption }}</figcaption></figure>
 <figure class="animation"><img src="{{ images.motion }}" alt="Animation of the motion">
 <figcaption>The same motion there and back{% if truth %}: true on the left, reconstructed on the right{% endif %}.
 </figcaption></figure>
+<figure><img src="{{ images.parts }}" alt="Flexibility, change of attention and parts, as colours of the surface">
+<figcaption>The mean density, coloured by how much the density differs over the particles' states (flexibility), by how
+much the network's attention changes, and by the parts that change together{% if parts.count %} ({{ parts.count }}
+found){% endif %}. Outside the region that the network decodes (volumes/flexible.mrc) all of them are zero by
+construction: grey there means "not modelled as moving".</figcaption></figure>
+
+<h2>States</h2>
+<p class="small">The densities at the cluster centres, coloured by flexibility. Drag to turn.
+<button id="spin" type="button" hidden>Stop turning</button></p>
+<div class="gallery">
+{% for entry in states %}<figure class="surface"><img src="{{ entry.address }}" alt="State {{ entry.state.number }}">
+<canvas></canvas><script type="text/plain" class="mesh" data-vertices="{{ entry.state.mesh.positions|length }}"
+ data-faces="{{ entry.state.mesh.faces|length }}">{{ entry.state.mesh.encoded }}</script>
+<figcaption>State {{ loop.index }}: {{ "{:.1%}".format(clusters[loop.index0].share) }} ±
+{{ "{:.1%}".format(clusters[loop.index0].deviation) }} of the particles</figcaption></figure>
+{% endfor %}</div>
+<script type="application/json" id="camera">{{ camera|tojson }}</script>
 
 <h2>Conformational landscape</h2>
-<div class="beside">
-<figure><img src="{{ images.landscape }}" alt="Latent coordinates of all particles">
-<figcaption>Latent coordinates of the particles along their first two principal components, coloured by
-{% if truth %}the true motion coordinate{% else %}how many particles lie there{% endif %}.</figcaption></figure>
-<div>
-<table><tr><th>cluster</th><th>particles</th><th>share</th><th>particle at its centre</th></tr>
+<figure><img src="{{ images.landscape }}" alt="Energy over the first two principal components of the latents">
+<figcaption>−log of the particles' density over the first two principal components, in kT above its lowest point; its
+standard deviation over bootstrap samples of the particles{% if truth %}; and the particles coloured by the true motion
+coordinate{% endif %}. It is a free energy only as far as the particles are an equilibrium sample and their latents are
+exact: the ellipse shows how far a single particle's latent is uncertain.</figcaption></figure>
+<table><tr><th>state</th><th>particles</th><th>share</th><th>assigned alike</th><th>particle at its centre</th></tr>
 {% for cluster in clusters %}<tr><td>{{ loop.index }}</td><td>{{ "{:,}".format(cluster.size) }}</td>
-<td>{{ "{:.1%}".format(cluster.share) }}</td><td>{{ cluster.particle }}</td></tr>{% endfor %}</table>
-<p class="small">K-means clusters describe the cloud; they do not say that there are that many states. Their
-volumes:</p>
-<pre>{{ volumes_command }}</pre>
-</div></div>
+<td>{{ "{:.1%}".format(cluster.share) }} ± {{ "{:.1%}".format(cluster.deviation) }}</td>
+<td>{{ "{:.0%}".format(cluster.certainty) }}</td><td>{{ cluster.particle }}</td></tr>{% endfor %}</table>
+<p class="small">K-means clusters describe the cloud; they do not say that there are that many states. Shares: ±
+standard deviation over bootstrap samples and draws of the latents. Assigned alike: how often a draw from a particle's
+latent posterior falls into the same cluster again. Densities: <code>analysis/clusters</code>.</p>
+
+<h2>Resolution</h2>
+<figure><img src="{{ images.halves }}" alt="Half-map FSC, local resolution, local uncertainty">
+<figcaption>Half maps of the consensus: their Fourier shell correlation, the local resolution (windowed FSC 0.5), and
+the uncertainty of the most populated state (spread of its latent's posterior and noise of the half maps) in units of
+the contour level, in the slice with most of the motion. A part that moves is blurred in the consensus, and its local
+resolution is that of the blur.</figcaption></figure>
+
+<h2>Null tests</h2>
+{% if validation %}<table>{% for name, value in validation %}<tr><td class="name">{{ name }}</td>
+<td class="value">{{ value }}</td></tr>{% endfor %}</table>
+{% else %}<p>None were run. They show what this analysis finds where there is nothing to find:</p>
+<pre>cryoformer validate {{ name }}</pre>{% endif %}
 
 {% if table %}
 <h2>Against the truth</h2>
@@ -80,8 +121,8 @@ latents.
 {% endif %}
 
 <h2>Data and settings</h2>
-<table>{% for name, value in settings %}<tr><td class="name">{{ name }}</td><td class="value">{{ value }}</td></tr>
-{% endfor %}</table>
+<table class="settings">{% for name, value in settings %}<tr><td class="name">{{ name }}</td>
+<td class="value">{{ value }}</td></tr>{% endfor %}</table>
 
 <h2>Repeat and cite</h2>
 <pre>{{ command }}</pre>
@@ -89,6 +130,7 @@ latents.
 <p>If this helped your work, please cite: X. Liu, Y. Zeng, Y. Qin, H. Li, J. Zhang, L. Xu, J. Yu,
 <em>CryoFormer: Continuous Heterogeneous Cryo-EM Reconstruction using Transformer-based Neural Representations</em>,
 2023.</p>
+<script>{{ script|safe }}</script>
 </body>
 </html>
 """

@@ -7,6 +7,7 @@ import numpy as np
 from cryoformer.assess.fsc import resolution
 from cryoformer.assess.sources import FinishedRun
 from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
+from cryoformer.explore.findings import Findings
 
 LOWEST_CONDITIONING = 0.02
 """Below this ratio (spread of the decoded density over latents / the density's own spread) the decoder as good as
@@ -42,19 +43,37 @@ def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
     return text + f" The latents predict the true motion with R² = {ours['latents']['knn_r2']:.2f}."
 
 
-def warnings(run: FinishedRun, evaluation: dict[str, Any] | None, evaluation_is_older: bool) -> list[str]:
-    """What a reader must know before believing the pictures."""
+def motion_summary(found: Findings) -> str:
+    """The most flexible region's motion in one sentence; empty where none can be told."""
+    if not found.motions or not found.motions[0].is_rigid:
+        return ""
+    first = found.motions[0]
+    return (
+        f"The most flexible region moves by {first.whole.distance_angstrom:.1f} ± {first.distance_deviation:.1f} Å and "
+        f"turns by {first.whole.rotation_degrees:.0f}°."
+    )
+
+
+def warnings(
+    run: FinishedRun,
+    evaluation: dict[str, Any] | None,
+    evaluation_is_older: bool,
+    truth: bool = False,
+    validated: bool = False,
+) -> list[str]:
+    """What a reader must know before believing the pictures; ``truth`` and ``validated``: what else there is."""
     found = [*_training_warnings(run), *_latent_warnings(run)]
     if evaluation_is_older:
         found.append("evaluation.json is older than latents.npz: run `cryoformer evaluate` again before quoting it.")
-    if evaluation is None:
+    if evaluation is None and truth:
+        found.append("The volumes were not scored against the truth: run `cryoformer evaluate` for that.")
+    elif evaluation is None and not validated:
         found.append(
             "There is no comparison with a known truth here, and no independently refined half-sets: nothing on this "
             "page proves that a motion is real. A first principal component exists even for pure noise. Check the end "
             "states against the particles that they come from."
         )
-        return found
-    return found + _evaluation_warnings(evaluation)
+    return found if evaluation is None else found + _evaluation_warnings(evaluation)
 
 
 def _training_warnings(run: FinishedRun) -> list[str]:
@@ -154,3 +173,52 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def cluster_rows(found: Findings) -> list[dict[str, Any]]:
+    """Clusters for the table: share with its uncertainty, certainty of the assignment, particle at the centre."""
+    shares = found.shares
+    return [
+        {
+            "size": int(found.clusters.sizes[i]),
+            "share": float(shares.share[i]),
+            "deviation": float(shares.deviation[i]),
+            "certainty": float(shares.certainty[i]),
+            "particle": int(found.clusters.particles[i]),
+        }
+        for i in range(len(found.clusters.sizes))
+    ]
+
+
+def truth_words(found: Findings) -> list[str]:
+    """What the comparison with the true states says about flexibility and motion; empty without truth."""
+    comparison = found.comparison
+    words: list[str] = []
+    if comparison is None:
+        return words
+    if comparison.flexibility_auc is not None:
+        scores = comparison.flexibility_auc["flexibility"]
+        words.append(
+            f"The flexibility map finds the region where the true states differ with ROC AUC {scores['molecule']:.3f} "
+            f"within the molecule ({scores['box']:.3f} in the whole box)."
+        )
+    if comparison.motion is not None and comparison.motion_t is not None:
+        low, high = comparison.motion_t
+        words.append(
+            f"Measured in the same way, the true states from t = {low:.2f} to {high:.2f} move by "
+            f"{comparison.motion.distance_angstrom:.1f} Å and turn by {comparison.motion.rotation_degrees:.0f}°."
+        )
+    return words
+
+
+def validation_rows(validation: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Results of the null tests, one dotted name per row; long lists are counted."""
+    rows: list[tuple[str, str]] = []
+    for key, value in validation.items():
+        if isinstance(value, dict):
+            rows += validation_rows(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and len(value) > 8:
+            rows.append((f"{prefix}{key}", f"{len(value)} values"))
+        else:
+            rows.append((f"{prefix}{key}", f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return rows

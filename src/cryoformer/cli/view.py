@@ -1,0 +1,43 @@
+"""A finished run in the browser: ``view``."""
+
+from typing import Annotated
+
+import tyro
+from tyro.conf import arg
+
+from cryoformer.cli.arguments import RunPath, app
+from cryoformer.errors import InputError
+
+
+@app.command
+def view(
+    run: RunPath,
+    /,
+    *,
+    port: Annotated[int, arg(metavar="N")] = 0,
+    open_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Look at a run: move over the landscape of states and see the density change; select and export particles.
+
+    Prints an address for the browser of this machine. It works until the command is interrupted (Ctrl+C).
+
+    Args:
+        run: Folder of a run.
+        port: Port to listen on; 0 takes a free one.
+        open_browser: Open the address in the default browser.
+    """
+    try:
+        from cryoformer.explore.view.server import serve
+        from cryoformer.explore.view.session import Session
+    except ModuleNotFoundError as error:
+        raise InputError(f"view needs {error.name}: pip install 'cryoformer[view]'") from None
+    from cryoformer.reconstruct.run_directory import open_run
+
+    def announce(address: str) -> None:
+        print(address, flush=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(Session(open_run(run)), port, announce)

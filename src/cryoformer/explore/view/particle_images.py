@@ -1,0 +1,173 @@
+r"""Raw particles and their average beside what the decoded density says they should look like.
+
+A class average is taken over particles seen from about the same direction. Each image is multiplied by its CTF,
+centred, turned in the plane to the reference's pose, and the sum divided by the sum of CTF^2 (a Wiener filter):
+
+    A = sum_i T_i(C_i Y_i) / (sum_i C_i^2 + c)
+
+with C_i^2 taken as its radial mean, since the turned CTF differs from it by the astigmatism alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from scipy.ndimage import affine_transform
+from torch import Tensor
+
+from cryoformer.errors import InputError
+from cryoformer.imaging.ctf import contrast_transfer
+from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells, shift_phases
+from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.particles.particles import Particles
+from cryoformer.particles.preprocess import detect_sign, normalise_background
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.run_directory import Run, RunPaths
+
+SHOWN = 12
+AVERAGED = 400
+WITHIN_DEGREES = 15.0
+WIENER_FRACTION = 0.1
+"""The constant c, as a fraction of the largest radial sum of CTF^2."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Some particles: raw images, and projections of a density at their poses without and with their CTF."""
+
+    rows: Int[np.ndarray, " m"]
+    raw: Float[np.ndarray, "m d d"]
+    clean: Float[np.ndarray, "m d d"]
+    with_ctf: Float[np.ndarray, "m d d"]
+
+
+@dataclass(frozen=True)
+class ClassAverage:
+    """Average of the ``used`` particles seen within WITHIN_DEGREES of particle ``reference``, and the projection."""
+
+    reference: int
+    used: int
+    average: Float[np.ndarray, "d d"]
+    projection: Float[np.ndarray, "d d"]
+    correlation: float
+
+
+class ParticleImages:
+    """The images of a run's particles, protein white."""
+
+    def __init__(self, run: Run) -> None:
+        """Raises InputError where the particle file is gone or no longer has the run's particles."""
+        self.particles = ParticleInput.from_facts(run.config).load_again(RunPaths(run.path).rows)
+        if len(self.particles) != len(run.latents_mean):
+            raise InputError(
+                f"{self.particles.source}: {len(self.particles)} particles, but the run was trained on "
+                f"{len(run.latents_mean)}; put the original file back"
+            )
+        self.pixel_size = run.pixel_size_angstrom
+        invert = run.config["settings"].get("invert", "auto")
+        self.sign = detect_sign(self.particles).sign if invert == "auto" else {"yes": -1, "no": 1}[invert]
+
+    def gallery(self, rows: Int[np.ndarray, " m"], density: Float[np.ndarray, "d d d"]) -> Gallery:
+        """Up to SHOWN of these particles, evenly spread, beside projections of a density at their poses and shifts."""
+        chosen = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().astype(int)]
+        some = self.particles.subset(chosen)
+        clean = self._project(density, some.rotations, some.shifts_angstrom)
+        on_disk, _ = self._transfer(some)
+        return Gallery(
+            rows=chosen,
+            raw=self._images(chosen),
+            clean=fourier_to_images(clean, some.box).numpy(),
+            with_ctf=fourier_to_images(clean * on_disk, some.box).numpy(),
+        )
+
+    def class_average(self, rows: Int[np.ndarray, " m"], density: Float[np.ndarray, "d d d"]) -> ClassAverage:
+        """Average over the most frequent viewing direction of these particles, and the density seen from there."""
+        reference, near = densest_direction(self.particles.rotations[rows, 2])
+        used, rotation = rows[near][:AVERAGED], self.particles.rotations[rows[reference]]
+        some = self.particles.subset(used)
+        on_disk, missing = self._transfer(some)
+        power = radial_mean((on_disk * missing).sum(dim=0), some.box)
+        wiener = power + WIENER_FRACTION * power.max()
+        total = images_to_fourier(torch.from_numpy(self._sum_in_frame(used, rotation, missing)))
+        projected = self._project(density, rotation[None], np.zeros((1, 2)))[0]
+        # The projection gets the same filter, or the two could not be compared.
+        average, projection = (
+            fourier_to_images(half_plane * _by_shell(factor, some.box), some.box).numpy()
+            for half_plane, factor in ((total, 1.0 / wiener), (projected, power / wiener))
+        )
+        return ClassAverage(
+            reference=int(rows[reference]),
+            used=len(used),
+            average=average,
+            projection=projection,
+            correlation=float(np.corrcoef(average.reshape(-1), projection.reshape(-1))[0, 1]),
+        )
+
+    def _sum_in_frame(
+        self, rows: np.ndarray, rotation: np.ndarray, missing: torch.Tensor
+    ) -> Float32[np.ndarray, "d d"]:
+        """Images weighted by their CTF, centred, turned to a reference's pose and added up."""
+        some = self.particles.subset(rows)
+        shifts = torch.from_numpy(some.shifts_angstrom.astype(np.float32))
+        centred = images_to_fourier(torch.from_numpy(self._images(rows)))
+        centred = centred * shift_phases(-shifts, some.box, self.pixel_size) * missing
+        total = np.zeros((some.box, some.box))
+        for image, own in zip(fourier_to_images(centred, some.box).numpy(), some.rotations, strict=True):
+            total += turn(image, in_plane_angle(own, rotation))
+        return total.astype(np.float32)
+
+    def _transfer(self, some: Particles) -> tuple[Float[Tensor, "m d h"], Float[Tensor, "m d h"]]:
+        """What the images on disk have seen of the CTF, and what is missing of its square: some are premultiplied."""
+        transfer = contrast_transfer(some.ctf, some.box, self.pixel_size)
+        again = torch.from_numpy(some.premultiplied)[:, None, None]
+        return torch.where(again, transfer**2, transfer), torch.where(again, torch.ones_like(transfer), transfer)
+
+    def _images(self, rows: np.ndarray) -> np.ndarray:
+        normalised, _, _ = normalise_background(self.particles.images(rows))
+        return np.asarray(self.sign * normalised, dtype=np.float32)
+
+    def _project(self, density: np.ndarray, rotations: np.ndarray, shifts_angstrom: np.ndarray) -> torch.Tensor:
+        points = grid_points(len(density), self.pixel_size)
+        values = torch.from_numpy(np.array(density, dtype=np.float32)).reshape(-1)
+        # Voxels of solvent are many and all but empty.
+        held = values.abs() > 1e-3 * values.abs().max()
+        return splat_project(
+            values[held].expand(len(rotations), -1),
+            points[held],
+            torch.from_numpy(rotations.astype(np.float32)),
+            torch.from_numpy(shifts_angstrom.astype(np.float32)),
+            len(density),
+            self.pixel_size,
+        )
+
+
+def _by_shell(factor: Float[Tensor, " s"], box: int) -> Float[Tensor, "d h"]:
+    """A factor per shell on the half-plane; 0 in the corners beyond the last shell."""
+    shell = shells(box)
+    return factor[shell.clamp(max=box // 2)].masked_fill(shell > box // 2, 0.0)
+
+
+def densest_direction(
+    directions: Float[np.ndarray, "m 3"], within_degrees: float = WITHIN_DEGREES
+) -> tuple[int, Int[np.ndarray, " u"]]:
+    """The viewing direction with most others near it (of at most 500 tried), and the rows of those."""
+    tried = np.linspace(0, len(directions) - 1, min(500, len(directions))).round().astype(int)
+    near = directions[tried] @ directions.T >= np.cos(np.deg2rad(within_degrees)) - 1e-9
+    best = int(near.sum(axis=1).argmax())
+    return int(tried[best]), np.flatnonzero(near[best])
+
+
+def in_plane_angle(rotation: Float[np.ndarray, "3 3"], reference: Float[np.ndarray, "3 3"]) -> float:
+    """The angle a for which turning the reference's image by a, (x, y) -> Rz(a) (x, y), gives this one (radians)."""
+    relative = rotation @ reference.T
+    return float(np.arctan2(relative[1, 0] - relative[0, 1], relative[0, 0] + relative[1, 1]))
+
+
+def turn(image: Float[np.ndarray, "d d"], angle: float) -> Float[np.ndarray, "d d"]:
+    """The image in the reference's frame: its value at (x, y) is the image's at Rz(angle) (x, y)."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    # In (row, column) = (y, x): y' = sine x + cosine y, x' = cosine x - sine y.
+    matrix = np.array([[cosine, sine], [-sine, cosine]])
+    centre = np.full(2, len(image) // 2)
+    return np.asarray(affine_transform(image, matrix, centre - matrix @ centre, order=1, mode="constant"))
