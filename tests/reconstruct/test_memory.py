@@ -12,8 +12,9 @@ import pytest
 import starfile
 
 COUNT, BOX = 12_000, 96
-# Of private memory. Python, torch and their buffers take some 0.6 GiB; the images would take 1.1 GiB more.
-LIMIT_BYTES = 1300 * 2**20
+# Of private memory, of which Python and torch reserve 1 GiB that they do not use. Volumes of 96 pixels and what is in
+# work take 1.2 GiB; the images would take 1.1 GiB more.
+LIMIT_BYTES = 2700 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def large_stack(tmp_path_factory: pytest.TempPathFactory, particle_file: Path) -
 
 
 def train_limited(star: Path, out: Path, memory_gib: float) -> subprocess.CompletedProcess[str]:
-    settings = ["subspace.iterations=2", "subspace.dimension=2", "subspace.images=2000", "latent_states=8",
+    settings = ["subspace.iterations=2", "subspace.dimension=2", "subspace.images=1000", "latent_states=8",
                 "stages=[{box: 32, epochs: 0.05}, {box: 96, epochs: 0.01}]", "model.queries=8", "model.channels=8",
                 f"memory_gib={memory_gib}"]  # fmt: skip
     command = [sys.executable, "-m", "cryoformer", "train", str(star), "--out", str(out), "--invert", "no"]

@@ -15,7 +15,7 @@ from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.imaging.rotations import euler_from_matrix, uniform_rotations
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.particles import load_particles
-from cryoformer.reconstruct import streaming
+from cryoformer.reconstruct import prepared_particles
 from cryoformer.reconstruct.images import FourierImages, Images, SliceProjector
 from cryoformer.reconstruct.streaming import StreamedImages, prepare_images
 
@@ -60,6 +60,15 @@ def test_residuals_agree(particle_file: Path, tmp_path: Path) -> None:
     expected = held.minus(volume).take(rows).coefficients
     assert torch.allclose(streamed.minus(volume).take(rows).coefficients, expected, atol=1e-3)
     assert not torch.allclose(held.coefficients[rows], expected, atol=1e-3)
+
+
+def test_many_images_are_taken_by_batches(particle_file: Path, tmp_path: Path) -> None:
+    held, streamed = both(particle_file, tmp_path)
+    rows = torch.randperm(300, generator=torch.Generator().manual_seed(0))[:280]
+    assert len(rows) > streamed.batch
+    assert torch.equal(streamed.take(rows).coefficients, held.coefficients[rows])
+    assert torch.equal(streamed.take(rows).ctf, held.ctf[rows])
+    assert torch.equal(streamed.take(rows).rotations, held.rotations[rows])
 
 
 def test_batches_come_in_order_and_a_reader_may_stop_early(particle_file: Path, tmp_path: Path) -> None:
@@ -163,7 +172,7 @@ def test_groups_of_other_pixel_size_and_box_show_one_molecule(
     tmp_path: Path, groups: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no noise to normalise by, only the rims of the molecule.
-    monkeypatch.setattr(streaming, "normalise_background", lambda images: (images, 0.0, 1.0))
+    monkeypatch.setattr(prepared_particles, "normalise_background", lambda images: (images, 0.0, 1.0))
     particles = load_particles(write_groups(tmp_path, groups))
     images = prepare_images(particles, tmp_path / "cache", invert="no")
     assert images.box == 32
@@ -191,3 +200,22 @@ def test_premultiplied_images_are_those_before_the_multiplication(tmp_path: Path
     a, b = one.coefficients[known], two.coefficients[known]
     assert float((a * b.conj()).real.sum() / (a.abs().square().sum() * b.abs().square().sum()).sqrt()) > 0.99
     assert float(b.abs().square().mean() / a.abs().square().mean()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_flipped_phases_are_flipped_back_and_the_user_decides(particle_file: Path, tmp_path: Path) -> None:
+    particles = load_particles(particle_file)
+    plain = prepare_images(particles, tmp_path / "a", invert="no", normalise=False)
+    flipped = prepare_images(particles, tmp_path / "b", invert="no", normalise=False, ctf_applied="phases")
+    turned = plain.take(torch.arange(9)), flipped.take(torch.arange(9))
+    assert torch.equal(turned[1].ctf, turned[0].ctf)
+    assert torch.equal(turned[1].coefficients, turned[0].coefficients * torch.where(turned[0].ctf < 0, -1.0, 1.0))
+    times = prepare_images(particles, tmp_path / "c", invert="no", ctf_applied="multiplied").take(torch.arange(9))
+    assert (times.ctf == 0).any()
+
+
+def test_what_the_images_are_taken_for_is_said(particle_file: Path, tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO", logger="cryoformer")
+    prepare_images(load_particles(particle_file), tmp_path / "a")
+    said = "\n".join(caplog.messages)
+    for words in ("--invert", "--normalise", "--ctf-applied", "standard deviation"):
+        assert words in said

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -41,6 +41,8 @@ def train(
     device: Annotated[str | None, arg(metavar="NAME")] = None,
     precision: Literal["auto", "32"] | None = None,
     invert: Literal["auto", "yes", "no"] | None = None,
+    normalise: Literal["yes", "no"] | None = None,
+    ctf_applied: Literal["auto", "none", "phases", "multiplied"] | None = None,
     settings: Settings = (),
 ) -> None:
     """Reconstruct: a latent coordinate for every particle and a density for every point of the latent space.
@@ -64,12 +66,15 @@ def train(
         device: cpu, cuda, cuda:1, or auto.
         precision: Arithmetic of the training: 32, or auto (what the device does well; so far 32).
         invert: Whether to invert the contrast: yes for dark particles, no for white ones, auto to detect it.
+        normalise: Whether to bring the background of every image to mean 0 and standard deviation 1 (the default).
+        ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says.
         settings: Any other setting, such as --set model.queries=32.
     """
     from cryoformer.reconstruct.particle_input import ParticleInput
     from cryoformer.reconstruct.train import train as run
 
-    flags = {"seed": seed, "device": device, "precision": precision, "invert": invert}
+    flags: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "invert": invert}
+    flags |= {"normalise": None if normalise is None else normalise == "yes", "ctf_applied": ctf_applied}
     overrides = parse_settings(settings) | {key: value for key, value in flags.items() if value is not None}
     result = run(
         ParticleInput(particles, datadir, poses, ctf, ind, random, half),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cryoformer.errors import InputError
 from cryoformer.model.config import ModelConfig
+from cryoformer.reconstruct.prepared_particles import CtfApplied
 
 Preset = Literal["quick", "default", "paper"]
 
@@ -42,6 +43,8 @@ class TrainConfig(_Settings):
     devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
     precision: Literal["auto", "32"] = "auto"
     invert: Literal["auto", "yes", "no"] = "auto"
+    normalise: bool = Field(default=True, description="Background of every image to mean 0 and deviation 1")
+    ctf_applied: CtfApplied = Field(default="auto", description="What was done to the images with their CTF")
     memory_gib: float = Field(
         default=2.0, ge=0, description="Images are kept in memory if they fit into this, else read from disk as used"
     )

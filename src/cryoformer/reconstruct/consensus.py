@@ -21,7 +21,7 @@ from cryoformer.imaging.slices import (
     interpolate_slices,
     volume_from_fourier,
 )
-from cryoformer.reconstruct.images import BATCH, FourierImages, Images
+from cryoformer.reconstruct.images import FourierImages, Images
 from cryoformer.reconstruct.local_filter import local_wiener
 from cryoformer.reconstruct.normal_equations import NormalEquations, shell_mean
 
@@ -103,7 +103,7 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
     box = images.box
     residuals = images.minus(volume)
     power, count = (torch.zeros(box, box // 2 + 1, device=images.device) for _ in range(2))
-    for _, some in residuals.batches(rows.split(BATCH)):
+    for _, some in residuals.batches(rows.split(images.batch)):
         seen = some.ctf != 0
         power += (some.coefficients.abs().square() * seen).sum(dim=0)
         count += seen.sum(dim=0)
@@ -115,7 +115,7 @@ def _accumulate(images: Images, rows: Tensor, subtract: Prediction | None) -> No
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = plane.take(images.noise_deviation())
     equations = NormalEquations(images.box, 1, images.device)
-    for some, batch in images.batches(rows.split(BATCH)):
+    for some, batch in images.batches(rows.split(images.batch)):
         half_planes = batch.coefficients
         if subtract is not None:
             half_planes = half_planes - subtract(some, batch)

@@ -16,7 +16,10 @@ from torch import Tensor
 from cryoformer.imaging.fourier import crop_fourier, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
+# A pass over images takes as many at a time, but no more coefficients than 256 images of 64 pixels have: what it makes
+# of a batch takes some 200 bytes a coefficient.
 BATCH = 256
+BATCH_COEFFICIENTS = 256 * 64 * 33
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,30 @@ class Images(ABC):
         for some in rows:
             yield some, self.take(some)
 
+    def _with(self, rows: Tensor, coefficients: Tensor, ctf: Tensor) -> "FourierImages":
+        """These rows with coefficients that are at hand."""
+        return FourierImages(
+            rotations=self.rotations[rows],
+            halves=self.halves[rows],
+            noise_power=self.noise_power,
+            pixel_size_angstrom=self.pixel_size_angstrom,
+            voxel_angstrom=self.voxel_angstrom,
+            coefficients=coefficients,
+            ctf=ctf,
+        )
+
     def with_noise(self, noise_power: Float[Tensor, " s"]) -> "Images":
         """The same images with another noise spectrum."""
         return replace(self, noise_power=noise_power)
 
-    def every(self, batch: int = BATCH) -> tuple[Tensor, ...]:
+    @property
+    def batch(self) -> int:
+        """Images that a pass takes at a time."""
+        return max(1, min(BATCH, BATCH_COEFFICIENTS // (self.box * (self.box // 2 + 1))))
+
+    def every(self, batch: int | None = None) -> tuple[Tensor, ...]:
         """All rows, in batches."""
-        return torch.arange(len(self), device=self.device).split(batch)
+        return torch.arange(len(self), device=self.device).split(batch or self.batch)
 
     def half(self, number: int) -> Int[Tensor, " m"]:
         """Rows of one half of the data."""
@@ -104,13 +124,7 @@ class FourierImages(Images):
         return self.coefficients.shape[-2]
 
     def take(self, rows: Int[Tensor, " m"]) -> "FourierImages":
-        return replace(
-            self,
-            rotations=self.rotations[rows],
-            halves=self.halves[rows],
-            coefficients=self.coefficients[rows],
-            ctf=self.ctf[rows],
-        )
+        return self._with(rows, self.coefficients[rows], self.ctf[rows])
 
     def crop(self, box: int) -> "FourierImages":
         if box == self.box:

@@ -32,12 +32,15 @@ BLOCK = 20_000
 def refine_latents(
     model: ConformationModel,
     images: Images,
-    latents: Float[Tensor, "n k"],
+    latents: Float[Tensor, "m k"],
     states: int,
     seed: int,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k k"]]:
-    """Posterior mean and covariance of every particle's latent under the decoder, at the (low) box of ``images``."""
+    """Posterior mean and covariance of every particle's latent under the decoder, at the (low) box of ``images``.
+
+    ``latents`` are those that the states are taken from: of these particles, or of others.
+    """
     support = choose_states(latents, states, seed)
     residuals = images.minus(crop_volume(model.base, images.box))
     blocks = torch.arange(len(images), device=images.device).split(BLOCK)

@@ -1,7 +1,6 @@
 """Particles on disk as :class:`Images`: in memory where they fit, else read batch by batch, ahead of the work.
 
-What happens to an image between disk and loss: background normalisation, contrast sign, Fourier transform, the shift
-of its particle taken out, the box that all share, and the CTF of its own optics. A data set that does not fit is read
+What happens to an image between disk and loss is in :mod:`.prepared_particles`. A data set that does not fit is read
 from its stack at full box, and from a cache of half-planes in float16 at the coarse boxes, which are read many times.
 """
 
@@ -16,106 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.imaging.ctf import contrast_transfer
-from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
+from cryoformer.imaging.fourier import crop_fourier
 from cryoformer.particles.particles import Particles
-from cryoformer.particles.preprocess import detect_sign, normalise_background
 from cryoformer.reconstruct.half_plane_file import HalfPlaneFile
 from cryoformer.reconstruct.images import FourierImages, Images, SliceProjector
+from cryoformer.reconstruct.prepared_particles import CtfApplied, PreparedParticles
 
 logger = logging.getLogger(__name__)
-CHUNK = 512
 AHEAD = 2  # batches
-# Images multiplied by their CTF are divided by it again, but where it is smaller than this they hold nothing.
-LEAST_CTF = 0.05
 # Bytes of a coefficient: image (8), CTF (4), and the image once more after a density was subtracted (8).
 COEFFICIENT_BYTES = 20
-
-
-class PreparedParticles:
-    """Half-planes and CTFs of any particles, at the one box and pixel size that all images are brought to.
-
-    Optics groups with larger boxes are Fourier-cropped to the smallest. The pixel sizes that then remain different
-    are met by scale: see :attr:`Images.rotations`.
-    """
-
-    def __init__(self, particles: Particles, invert: str) -> None:
-        self.particles = particles
-        self.box = particles.box - particles.box % 2
-        pixel_sizes = particles.pixel_sizes_angstrom * particles.boxes / self.box
-        self.pixel_size_angstrom = float(pixel_sizes.min())
-        self.mixed = bool(np.ptp(pixel_sizes) > 1e-5 * self.pixel_size_angstrom)
-        self.pixel_sizes = torch.from_numpy(pixel_sizes.astype(np.float32))
-        # Same dose per area: the signal of a particle is spread over fewer, less noisy pixels if these are large.
-        self.scale = self.pixel_size_angstrom / self.pixel_sizes if self.mixed else torch.ones(len(particles))
-        self.shifts = torch.from_numpy(particles.shifts_angstrom.astype(np.float32))
-        self.premultiplied = torch.from_numpy(particles.premultiplied)
-        self.sign = choose_sign(particles, invert)
-        for fact in self._facts():
-            logger.info("%s: %s", particles.source, fact)
-
-    def _facts(self) -> Iterator[str]:
-        boxes, sizes = np.unique(self.particles.boxes), self.particles.pixel_sizes_angstrom
-        if len(boxes) > 1 or boxes[0] != self.box:
-            yield f"images of {', '.join(map(str, boxes))} pixels, Fourier-cropped to {self.box}"
-        if self.mixed:
-            yield (
-                f"pixel sizes from {sizes.min():.4g} to {sizes.max():.4g} A: every image is used at its own; "
-                f"densities have {self.pixel_size_angstrom:.4g} A"
-            )
-        if self.premultiplied.any():
-            count = int(self.premultiplied.sum())
-            yield f"{count} images were multiplied by their CTF; they are divided by it again"
-
-    def transfer(self, rows: Int[Tensor, " b"], box: int) -> Float[Tensor, "b d h"]:
-        """CTFs at a box; 0 where a premultiplied image holds nothing."""
-        sizes = (self.pixel_sizes[rows] if self.mixed else self.pixel_size_angstrom) * (self.box / box)
-        ctf = contrast_transfer(self.particles.ctf[rows], box, sizes)
-        ctf = torch.where(self.premultiplied[rows, None, None] & (ctf.abs() < LEAST_CTF), 0.0, ctf)
-        return ctf * self.scale[rows, None, None] if self.mixed else ctf
-
-    def read(self, rows: Int[Tensor, " b"]) -> Complex[Tensor, "b d h"]:
-        """Half-planes at the full box, straight from the stack."""
-        numbers = rows.numpy()
-        result = torch.empty(len(rows), self.box, self.box // 2 + 1, dtype=torch.complex64)
-        for places in self.particles.require_stacks().by_box(numbers):
-            images, _, _ = normalise_background(self.particles.images(numbers[places]))
-            half_planes = images_to_fourier(self.sign * torch.from_numpy(images))
-            result[places] = crop_fourier(half_planes, images.shape[-1], self.box)
-        if self.mixed:
-            # In pixels, because the pixel size differs from image to image.
-            result *= shift_phases(-self.shifts[rows] / self.pixel_sizes[rows, None], self.box, 1.0)
-        else:
-            result *= shift_phases(-self.shifts[rows], self.box, self.pixel_size_angstrom)
-        done = self.premultiplied[rows]
-        if done.any():
-            result[done] = _divide(
-                result[done], self.transfer(rows[done], self.box) / self.scale[rows[done], None, None]
-            )
-        return result
-
-
-def _divide(half_planes: Complex[Tensor, "b d h"], ctf: Float[Tensor, "b d h"]) -> Complex[Tensor, "b d h"]:
-    """Premultiplied images before the multiplication; their noise is brought to unit variance again."""
-    deviation = ctf.square().mean(dim=(1, 2), keepdim=True).sqrt()
-    return torch.where(ctf == 0, 0.0, half_planes / torch.where(ctf == 0, 1.0, ctf)) * deviation
-
-
-def choose_sign(particles: Particles, invert: str) -> int:
-    """+1 to use the images as they are, -1 to invert them: ``invert`` is "auto", "yes" or "no"."""
-    if invert != "auto":
-        return -1 if invert == "yes" else 1
-    found = detect_sign(particles)
-    logger.info(found.reason)
-    if found.certain and particles.declared_sign not in (None, found.sign):
-        logger.warning("%s: the file says the opposite of the contrast; the images decide", particles.source)
-    if not found.certain and particles.declared_sign is not None:
-        logger.info("%s: the contrast is taken from the file", particles.source)
-        return particles.declared_sign
-    return found.sign
 
 
 @dataclass(frozen=True)
@@ -140,23 +52,35 @@ class StreamedImages(Images):
     def box(self) -> int:
         return self.cached.box if self.cached else self.prepared.box
 
-    @torch.no_grad()
     def take(self, rows: Int[Tensor, " m"]) -> FourierImages:
+        # What is made on the way to a CTF takes many times its size: never for more than a batch at once.
+        return self._read(rows) if len(rows) <= self.batch else self._gathered(rows, self)
+
+    @torch.no_grad()
+    def _read(self, rows: Tensor) -> FourierImages:
         here = rows.cpu()
-        coefficients = (self.cached or self.prepared).read(here)
-        taken = FourierImages(
-            rotations=self.rotations[rows],
-            halves=self.halves[rows],
-            noise_power=self.noise_power,
-            pixel_size_angstrom=self.pixel_size_angstrom,
-            voxel_angstrom=self.voxel_angstrom,
-            coefficients=coefficients.to(self.device),
-            ctf=self.prepared.transfer(here, self.box).to(self.device),
-        )
-        if self.base is None:
-            return taken
-        predicted = self.base.project(taken.rotations) * taken.ctf
-        return replace(taken, coefficients=taken.coefficients - predicted)
+        coefficients = (self.cached or self.prepared).read(here).to(self.device)
+        ctf = self.prepared.transfer(here, self.box).to(self.device)
+        rotations = self.rotations[rows]
+        if self.base is not None:
+            coefficients = coefficients - self.base.project(rotations) * ctf
+        return self._with(rows, coefficients, ctf)
+
+    def _gathered(self, rows: Tensor, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
+        """These images in memory, at the box of ``facts``, from batches."""
+        box = facts.box
+        shape = (len(rows), box, box // 2 + 1)
+        coefficients = torch.empty(shape, dtype=torch.complex64, device=self.device)
+        ctf = torch.empty(shape, device=self.device)
+        place = 0
+        for some, images in self.batches(rows.split(self.batch)):
+            here = slice(place, place + len(some))
+            coefficients[here] = crop_fourier(images.coefficients, self.box, box)
+            ctf[here] = images.ctf if box == self.box else self.prepared.transfer(some.cpu(), box).to(self.device)
+            place += len(some)
+            if progress is not None:
+                progress(len(some))
+        return facts._with(rows, coefficients, ctf)
 
     def batches(self, rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, FourierImages]]:
         """Batches in this order, the next ones read while the work on one goes on."""
@@ -180,41 +104,23 @@ class StreamedImages(Images):
             raise ValueError("crop before a density is subtracted")
         smaller = replace(
             self,
+            cached=HalfPlaneFile(self.cache / f"half_planes_{box}.f16", len(self), box),
             noise_power=self.noise_power[: box // 2 + 1],
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
         )
         if in_memory_bytes(len(self), box) <= self.memory_bytes:
-            return self._in_memory(box, smaller)
-        path = self.cache / f"half_planes_{box}.f16"
-        cached = HalfPlaneFile(path, len(self), box)
-        if not path.exists():
-            cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in self._in_order())
-        return replace(smaller, cached=cached)
+            return self._gathered(self._all(), smaller)
+        assert smaller.cached is not None
+        if not smaller.cached.path.exists():
+            batches = self.batches(self.every())
+            smaller.cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in batches)
+        return smaller
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
         return replace(self, base=SliceProjector(volume))
 
-    def _in_order(self) -> Iterator[tuple[Tensor, FourierImages]]:
-        return self.batches(self.every(CHUNK))
-
-    def _in_memory(self, box: int, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
-        shape = (len(self), box, box // 2 + 1)
-        coefficients = torch.empty(shape, dtype=torch.complex64, device=self.device)
-        ctf = torch.empty(shape, device=self.device)
-        for rows, images in self._in_order():
-            coefficients[rows] = crop_fourier(images.coefficients, self.box, box)
-            ctf[rows] = self.prepared.transfer(rows.cpu(), box).to(self.device)
-            if progress is not None:
-                progress(len(rows))
-        return FourierImages(
-            rotations=self.rotations,
-            halves=self.halves,
-            noise_power=facts.noise_power,
-            pixel_size_angstrom=facts.pixel_size_angstrom,
-            voxel_angstrom=facts.voxel_angstrom,
-            coefficients=coefficients,
-            ctf=ctf,
-        )
+    def _all(self) -> Tensor:
+        return torch.arange(len(self), device=self.device)
 
 
 def in_memory_bytes(count: int, box: int) -> int:
@@ -230,18 +136,22 @@ def prepare_images(
     device: torch.device | str = "cpu",
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    *,
+    normalise: bool = True,
+    ctf_applied: CtfApplied = "auto",
 ) -> Images:
     """All images of a data set, in memory if they fit into ``memory_gib``, else read from disk when they are used.
 
     Args:
         cache: folder for half-planes at coarse boxes; emptied first.
+        invert, normalise, ctf_applied: see :class:`.PreparedParticles`.
         seed: of the halves, where the particle file has none.
 
     Raises:
         InputError: an image that cannot be normalised.
     """
     shutil.rmtree(cache, ignore_errors=True)
-    prepared = PreparedParticles(particles, invert)
+    prepared = PreparedParticles(particles, invert, normalise, ctf_applied)
     box = prepared.box
     rotations = torch.from_numpy(particles.rotations.astype(np.float32)) * prepared.scale[:, None, None]
     images = StreamedImages(
@@ -257,7 +167,7 @@ def prepare_images(
         cache=cache,
     )
     if in_memory_bytes(len(images), box) <= images.memory_bytes:
-        return images._in_memory(box, images, progress)
+        return images._gathered(images._all(), images, progress)
     gib = in_memory_bytes(len(images), box) / 2**30
     logger.info("images are read from disk as they are used: in memory they would take %.1f GiB", gib)
     return images

@@ -28,7 +28,7 @@ from cryoformer.imaging.slices import (
     interpolate_slices,
     volume_from_fourier,
 )
-from cryoformer.reconstruct.images import BATCH, Images
+from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.normal_equations import NormalEquations, padded_radii, shell_mean
 
 # A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
@@ -141,7 +141,7 @@ def expectation(
     latents, covariances = subspace.latents.clone(), subspace.covariance.clone()
     gain = 0.0
     every = torch.arange(len(images), device=images.device) if rows is None else rows
-    for batch, some in images.batches(every.split(BATCH)):
+    for batch, some in images.batches(every.split(images.batch)):
         where = interpolate_slices(plane, some.rotations)
         whitened = plane.take(some.coefficients) / deviation
         ctf = plane.take(some.ctf) / deviation

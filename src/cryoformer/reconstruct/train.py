@@ -149,7 +149,15 @@ class _Reconstruction:
         cache = self.paths.root / "cache" / str(self.fabric.global_rank)
         settings = self.config
         return prepare_images(
-            self.particles, cache, settings.invert, settings.memory_gib, self.fabric.device, settings.seed, progress
+            self.particles,
+            cache,
+            settings.invert,
+            settings.memory_gib,
+            self.fabric.device,
+            settings.seed,
+            progress,
+            normalise=settings.normalise,
+            ctf_applied=settings.ctf_applied,
         )
 
     def _consensus(self, images: Images) -> Consensus:
