@@ -6,7 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoformer.assess.fsc import cryobench_fsc, fourier_shell_correlation, fsc_auc, perfect_auc, resolution
+from cryoformer.assess.fsc import (
+    cryobench_fsc,
+    fourier_shell_correlation,
+    fsc_auc,
+    masked_fsc,
+    perfect_auc,
+    randomise_phases,
+    resolution,
+)
 
 
 def slow_fsc(a: np.ndarray, b: np.ndarray, rule: str) -> np.ndarray:
@@ -116,3 +124,40 @@ def test_resolution_never_leaves_the_range_from_nyquist_to_the_box() -> None:
 def test_a_stricter_threshold_never_resolves_more(seed: int, low: float, high: float) -> None:
     curve = np.random.default_rng(seed).uniform(-0.2, 1.0, 20)
     assert resolution(curve, 38, 1.0, high) >= resolution(curve, 38, 1.0, low)
+
+
+def low_passed_pair(box: int, cut: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two maps that share a signal up to a shell and have noise of their own, and a tight soft mask."""
+    rng = np.random.default_rng(seed)
+    axis = np.fft.fftfreq(box, 1.0 / box)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2)
+    signal, one, two = rng.standard_normal((3, box, box, box))
+    signal = np.fft.ifftn(np.where(np.round(radius) <= cut, np.fft.fftn(signal), 0.0)).real
+    mask = np.exp(-(np.fft.fftshift(radius) ** 2) / (2 * (box / 12) ** 2))
+    return signal + 0.05 * one, signal + 0.05 * two, mask
+
+
+def test_correction_takes_the_masks_correlation_out_of_the_noise_and_leaves_the_signal() -> None:
+    a, b, mask = low_passed_pair(32, 6, 0)
+    plain, corrected = fourier_shell_correlation(a * mask, b * mask), masked_fsc(a, b, mask)
+    # Beyond the signal there is noise only, but the tight mask carries the signal's shells up to there.
+    assert plain[9:11].mean() > 0.7
+    assert np.abs(corrected[9:11]).mean() < 0.3
+    np.testing.assert_allclose(corrected[:7], plain[:7])
+
+
+def test_without_a_mask_nothing_is_corrected() -> None:
+    a, b, mask = low_passed_pair(24, 5, 1)
+    # Random phases of two maps correlate by chance alone: 1 / sqrt(N) in a shell of N coefficients.
+    shells = np.arange(7, 13)
+    difference = masked_fsc(a, b, np.ones_like(mask)) - fourier_shell_correlation(a, b)
+    assert np.abs(difference[shells]).max() < 4.0 / np.sqrt(2.0 * np.pi * shells.min() ** 2)
+
+
+def test_random_phases_keep_amplitudes_and_the_lower_shells() -> None:
+    a, _ = pair(16, 4)
+    turned = randomise_phases(a, 4, np.random.default_rng(0))
+    curve = fourier_shell_correlation(a, turned)
+    np.testing.assert_allclose(curve[:4], 1.0, atol=1e-9)
+    assert np.abs(curve[5:]).max() < 0.5
+    np.testing.assert_allclose(np.abs(np.fft.rfftn(turned)), np.abs(np.fft.rfftn(a)), atol=1e-9)

@@ -40,7 +40,7 @@ def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> 
     """Evaluate the run and write ``evaluation.json`` into it.
 
     Args:
-        run_path: a run directory.
+        run_path: a run directory, or the folder of a baseline.
         truth_dir: the folder of the simulated stack (``truth.npz``, ``gt/``).
         images: how many particles, evenly strided through the stack, the per-image scores are averaged over.
 
@@ -50,10 +50,11 @@ def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> 
     Raises:
         InputError: run or truth are missing, or do not belong together.
     """
-    from cryoformer.reconstruct.run_directory import open_run
+    from cryoformer.assess.results import open_result
 
-    run = open_run(Path(run_path))
-    result = evaluate_run(run, truth_dir, images)
+    opened = open_result(Path(run_path))
+    truth = load_truth(truth_dir, opened.box, opened.pixel_size_angstrom, opened.particles)
+    result = evaluate_sources(opened.sources, truth, images)
     with atomic_path(Path(run_path) / EVALUATION_FILE) as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result

@@ -12,6 +12,13 @@ stands in the whole space (once for kx = 0 and kx = D/2, else twice). Two divisi
   over spatial frequency (cycles per pixel) is the score of CryoBench (Jeon et al., NeurIPS 2024), so at D = 128 a
   perfect map scores 63 / 128 = 0.492. Its shell 1 is the zero frequency alone.
 
+Two half maps under a mask correlate through the mask too. :func:`masked_fsc` takes that out as Chen et al.
+(Ultramicroscopy 2013) do, by maps whose phases are random beyond a shell: nothing but the mask correlates there::
+
+    FSC_true = (FSC_t - FSC_n) / (1 - FSC_n)
+
+with FSC_t of the masked maps and FSC_n of the masked maps of random phases.
+
 Corners of the Fourier cube beyond the last shell are left out. A shell where either volume has no power has FSC 0.
 Everything is computed in float64: a pair at 64^3 takes 5 to 10 ms on one core. Leading dimensions are batches.
 """
@@ -26,6 +33,7 @@ from torch import Tensor
 
 Volumes = Float[Tensor, "*batch d d d"] | Float[np.ndarray, "*batch d d d"]
 ShellRule = Literal["rounded", "cryobench"]
+RANDOMISE_BELOW = 0.8
 
 
 def fourier_shell_correlation(a: Volumes, b: Volumes) -> Float64[np.ndarray, "*batch s"]:
@@ -53,6 +61,42 @@ def compare_transforms(
 ) -> tuple[Float64[np.ndarray, "*batch s"], Float64[np.ndarray, "*batch"]]:
     """FSC over rounded shells and CryoBench's area, from the :func:`half_transform` of both volumes."""
     return _correlate(a, b, "rounded"), _area(_correlate(a, b, "cryobench"), a.shape[-2])
+
+
+def masked_fsc(
+    a: Float[np.ndarray, "d d d"], b: Float[np.ndarray, "d d d"], mask: Float[np.ndarray, "d d d"], seed: int = 0
+) -> Float64[np.ndarray, " s"]:
+    """FSC_true over rounded shells of two independent maps under a soft mask.
+
+    Phases are random from the first shell on where the unmasked maps correlate by less than 0.8; two shells further the
+    correction sets in (before, the mask's leak from the shells that were left alone would be taken for noise).
+    """
+    start = _first_below(fourier_shell_correlation(a, b), RANDOMISE_BELOW)
+    total = fourier_shell_correlation(a * mask, b * mask)
+    rng = np.random.default_rng(seed)
+    noise = fourier_shell_correlation(*(randomise_phases(v, start, rng) * mask for v in (a, b)))
+    # At 1 the mask explains everything and nothing is left to tell.
+    corrected = np.where(noise < 1.0, (total - noise) / np.maximum(1.0 - noise, 1e-9), 0.0)
+    return np.asarray(np.where(np.arange(len(total)) < start + 2, total, corrected), dtype=np.float64)
+
+
+def randomise_phases(
+    volume: Float[np.ndarray, "d d d"], first_shell: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "d d d"]:
+    """The volume with its amplitudes, and random phases from this rounded shell on."""
+    box = volume.shape[-1]
+    transform = half_transform(volume).numpy()
+    # The phases of real noise have the symmetry that those of a real volume need.
+    noise = half_transform(rng.standard_normal(volume.shape)).numpy()
+    index, _, _ = _shells(box, "rounded", torch.device("cpu"))
+    beyond = index.reshape(transform.shape).numpy() >= first_shell
+    turned = np.where(beyond, np.abs(transform) * np.exp(1j * np.angle(noise)), transform)
+    return np.asarray(np.fft.irfftn(turned, s=volume.shape, axes=(0, 1, 2)), dtype=np.float64)
+
+
+def _first_below(curve: Float64[np.ndarray, " s"], threshold: float) -> int:
+    below = np.flatnonzero(curve[1:] < threshold)
+    return int(below[0]) + 1 if len(below) else len(curve)
 
 
 def half_transform(volumes: Volumes) -> Complex128[Tensor, "*batch d d h"]:

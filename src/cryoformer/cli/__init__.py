@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cryoformer {__version__}")
         return 0
     # Importing a module adds its commands, in the order of a project.
-    from cryoformer.cli import simulate, files, convert, train, analyze, view  # noqa: F401, I001
+    from cryoformer.cli import simulate, files, convert, train, baseline, analyze, validate, compare, view  # noqa: F401, I001
 
     # What the library has to say (contrast, pixel sizes, progress) goes to stderr; stdout is for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

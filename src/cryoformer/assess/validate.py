@@ -1,0 +1,235 @@
+"""``cryoformer validate``: tests that a result is not wishful thinking, written to ``validation.json``.
+
+``validation.json`` holds ``format``, ``version``, ``particles``, ``seed`` and one entry per test, by its name:
+``verdict`` ("holds", "fails" or "not run"), ``sentence``, and the test's numbers (docs/validation.md explains each).
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cryoformer import __version__
+from cryoformer.assess import calibration, halves, null_motion, null_network, null_structure, split_images
+from cryoformer.assess.masks import EDGE_ANGSTROM, soft_mask
+from cryoformer.assess.outcome import Outcome, not_run
+from cryoformer.assess.truth import load_truth
+from cryoformer.assess.validated import Validated, opened
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path, read_mrc_volume
+from cryoformer.reconstruct.config import load_config
+from cryoformer.reconstruct.generalisation import split_held_out
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.progress import RunLog
+from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
+from cryoformer.reconstruct.train import LATENT_BOX, train
+
+logger = logging.getLogger(__name__)
+VALIDATION_FILE = "validation.json"
+RUNS_FOLDER = "validation"
+"""Where in the run's folder the runs go that a test trains."""
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """What to test.
+
+    Attributes:
+        nulls: simulations of particles that do not move, and of noise; at least 3.
+        truth: folder of the simulation that the particles come from, if there is one.
+        full: train a run on particles that do not move.
+        halves: train two runs on half of the particles each.
+        preset: of these runs: "quick", or "same" as the run.
+        seed: of everything random.
+    """
+
+    nulls: int = 5
+    truth: Path | None = None
+    full: bool = False
+    halves: bool = False
+    preset: str = "quick"
+    seed: int = 0
+
+
+def validate(path: Path, options: ValidateOptions, source: ParticleInput | None = None) -> dict[str, Any]:
+    """Test a run, or particles alone (only the nulls then); a run's folder gets ``validation.json``.
+
+    Tests that an earlier call did and this one does not stay in the file.
+
+    Raises:
+        InputError: neither a run nor particles, files that are gone, a truth of another stack, or too few nulls.
+    """
+    if options.nulls < 3:
+        raise InputError(f"--nulls {options.nulls}: expected 3 or more, to know how much chance scatters")
+    is_run = path.is_dir()
+    if not is_run and (options.truth is not None or options.full or options.halves):
+        raise InputError(f"{path}: --truth, --full and --halves need the folder of a finished run, not particles")
+    before = _read(path / VALIDATION_FILE) if is_run else {}
+    with opened(path, source or ParticleInput(path), options.seed) as subject:
+        facts = {"format": 1, "version": __version__, "particles": len(subject.images), "seed": options.seed}
+        result = before | facts
+        for outcome in _outcomes(subject, options):
+            logger.info("%s: %s. %s", outcome.name, outcome.verdict, outcome.sentence)
+            result[outcome.name] = _rounded(outcome.facts())
+            # What is done stays, should a later test fail.
+            if is_run:
+                _write(path / VALIDATION_FILE, result)
+    return result
+
+
+def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]:
+    """The tests, each when its turn comes."""
+    run = subject.run
+    with RunLog(None) as log:
+        log.stage("null of structure")
+        structure = null_structure.compare_structure(subject.low, options.nulls, options.seed, log.advance)
+        yield null_structure.structure_outcome(structure)
+        if structure.stands_out:
+            yield _motion(subject, options, log)
+        else:
+            yield not_run(null_motion.NAME, "There is no structure in the particles, so nothing that could move.")
+        if run is not None:
+            yield _split(subject, run, options, log)
+    if run is not None and options.truth is not None:
+        yield _calibration(run, options.truth)
+    # Trainings have a display of their own.
+    if run is not None and options.full:
+        yield _network(subject, run, options)
+    if run is not None and options.halves:
+        yield _halves(subject, run, options)
+
+
+def _motion(subject: Validated, options: ValidateOptions, log: RunLog) -> Outcome:
+    log.stage("null of motion")
+    found = null_motion.compare_motion(
+        subject.low,
+        subject.density,
+        subject.mask,
+        subject.config.subspace,
+        options.nulls,
+        options.seed,
+        log.advance,
+    )
+    return null_motion.motion_outcome(found)
+
+
+def _split(subject: Validated, run: Run, options: ValidateOptions, log: RunLog) -> Outcome:
+    if not subject.config.refine_latents:
+        return not_run(split_images.NAME, "The latents of this run were not read by the decoder's likelihood.")
+    log.stage("latents from half images")
+    rows = split_images.sample_rows(len(subject.images))
+    images = subject.images.take(rows).crop(min(LATENT_BOX, run.box))
+    latents = torch.from_numpy(run.latents_mean).float()
+    states = subject.config.latent_states
+    return split_images.split_outcome(
+        split_images.split_images(run.model, images, latents, states, options.seed, log.advance)
+    )
+
+
+def _calibration(run: Run, truth_folder: Path) -> Outcome:
+    truth = load_truth(truth_folder, run.box, run.pixel_size_angstrom, len(run.latents_mean))
+    found = calibration.calibrate(
+        run.latents_mean.astype(np.float64), run.latents_covariance.astype(np.float64), truth.t
+    )
+    return calibration.calibration_outcome(found)
+
+
+def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
+    paths = RunPaths(run.path)
+    rows = np.load(paths.rows, allow_pickle=False) if paths.rows.exists() else np.arange(len(subject.images))
+    members = subject.images.halves.cpu().numpy()
+    runs = [_half_run(subject, rows[members == number], number + 1, run, options) for number in (0, 1)]
+    some = split_images.sample_rows(len(subject.images), halves.PARTICLES)
+    images = subject.images.take(some)
+    with RunLog(None) as log:
+        log.stage("matching states")
+        one, other = (halves.read_latents(each, images, options.seed) for each in runs)
+        # Softer edges than those of the windows that the run itself works with.
+        molecule, flexible = (
+            soft_mask(
+                read_mrc_volume(paths.volumes / f"{name}.mrc")[0] > 0.5, run.pixel_size_angstrom, 0.0, EDGE_ANGSTROM
+            )
+            for name in ("occupancy", "flexible")
+        )
+        return halves.halves_outcome(
+            halves.compare_halves(runs[0], runs[1], (one, other), (molecule, flexible), run.half_maps, options.seed)
+        )
+
+
+def _half_run(subject: Validated, rows: np.ndarray, number: int, run: Run, options: ValidateOptions) -> Run:
+    folder = run.path / RUNS_FOLDER
+    out, listed = folder / f"half{number}", folder / f"half{number}.npy"
+    logger.info("run on half %d (%d particles)", number, len(rows))
+    if not out.exists():
+        with atomic_path(listed) as temporary, temporary.open("wb") as file:
+            np.save(file, rows)
+    return _trained(replace(subject.source, ind=listed, random=None, half=None), out, _settings(subject, options))
+
+
+def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
+    observed = null_network.network_gain(run.metrics)
+    if observed is None:
+        return not_run(null_network.NAME, "The run's training did not complete an epoch.")
+    if not null_network.can_be_simulated(subject.particles):
+        return not_run(
+            null_network.NAME,
+            "Particles of several boxes or pixel sizes, or multiplied by their CTF, are not simulated.",
+        )
+    logger.info("run on particles that do not move")
+    folder = run.path / RUNS_FOLDER
+    stack = folder / "null_particles" / "particles.star"
+    if not stack.exists():
+        density = torch.from_numpy(run.consensus)
+        null_network.write_null_stack(subject.particles, subject.images, density, stack.parent, options.seed)
+    # The simulated images are the right way round.
+    still = _trained(ParticleInput(stack), folder / "null", _settings(subject, options) | {"invert": "no"})
+    null = null_network.network_gain(still.metrics)
+    if null is None:
+        return not_run(null_network.NAME, "The training on particles that do not move did not complete an epoch.")
+    _, held_out = split_held_out(len(subject.images), subject.config.seed)
+    return null_network.network_outcome(observed, null, len(held_out))
+
+
+def _settings(subject: Validated, options: ValidateOptions) -> dict[str, Any]:
+    settings = subject.config.model_dump(mode="json")
+    if options.preset == "same":
+        return settings
+    # The seed, the device and how images are read are the run's; how long it trains is the preset's.
+    kept = {name: settings[name] for name in ("seed", "device", "invert", "memory_gib")}
+    return load_config("quick", overrides=kept).model_dump(mode="json")
+
+
+def _trained(source: ParticleInput, out: Path, settings: dict[str, Any]) -> Run:
+    """A run in this folder: continued, or just opened, where it is already there."""
+    resume = out.exists()
+    train(source, out, resume=resume, overrides=None if resume else settings)
+    return open_run(out)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); delete it and validate again") from None
+    return found if isinstance(found, dict) and found.get("format") == 1 else {}
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to four digits: a report has no use for more."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

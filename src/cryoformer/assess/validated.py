@@ -1,0 +1,107 @@
+"""What is validated: a finished run with its particles, or particles alone, ready for the tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.errors import InputError
+from cryoformer.particles import Particles, check_images
+from cryoformer.reconstruct.checkpoint import load_tensors
+from cryoformer.reconstruct.config import TrainConfig, load_config
+from cryoformer.reconstruct.consensus import reconstruct_consensus
+from cryoformer.reconstruct.density_model import crop_volume
+from cryoformer.reconstruct.images import FourierImages, Images
+from cryoformer.reconstruct.occupancy import occupancy_mask
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.progress import RunLog
+from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
+from cryoformer.reconstruct.streaming import prepare_images
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Particles as the tests want them.
+
+    Attributes:
+        source: which particles.
+        particles: their poses and CTFs.
+        config: settings of the run; the defaults for particles alone.
+        run: the run, if there is one.
+        images: all images, at their own box.
+        low: at most ``config.subspace.images`` of them at the box of stage B, in memory.
+        density: the consensus at that box.
+        mask: what is occupied in it.
+    """
+
+    source: ParticleInput
+    particles: Particles
+    config: TrainConfig
+    run: Run | None
+    images: Images
+    low: FourierImages
+    density: Float[Tensor, "d d d"]
+    mask: Float[Tensor, "d d d"]
+
+
+@contextmanager
+def opened(path: Path, source: ParticleInput, seed: int) -> Iterator[Validated]:
+    """Read a run (a folder) or a particle file. Images that do not fit into memory have a cache as long as this lasts.
+
+    Args:
+        source: where to find images, poses and CTFs, where the file or the run does not say it (or not any more).
+
+    Raises:
+        InputError: neither a run nor particles, or their images are gone.
+    """
+    if path.is_dir():
+        run: Run | None = open_run(path)
+        source, config, particles = _of_run(RunPaths(path), source)
+    else:
+        run, config = None, load_config(overrides={"seed": seed})
+        particles, _ = source.load(seed)
+    check_images(particles)
+    with TemporaryDirectory(prefix="cryoformer_") as cache:
+        with RunLog(None) as log:
+            log.stage("reading images")
+            images = prepare_images(
+                particles, Path(cache) / "cache", config.invert, config.memory_gib, seed=config.seed
+            )
+            ready = _ready(source, particles, config, run, images)
+        yield ready
+
+
+def _of_run(paths: RunPaths, given: ParticleInput) -> tuple[ParticleInput, TrainConfig, Particles]:
+    facts = paths.read_config()
+    recorded = ParticleInput.from_facts(facts)
+    if not recorded.particles.exists():
+        raise InputError(f"{paths.root}: its particles are gone from {recorded.particles}; put them back to validate")
+    source = ParticleInput(**vars(recorded) | {"datadir": given.datadir or recorded.datadir})
+    return source, load_config("default", None, facts["settings"]), source.load_again(paths.rows)
+
+
+def _ready(
+    source: ParticleInput, particles: Particles, config: TrainConfig, run: Run | None, images: Images
+) -> Validated:
+    low = images.crop(min(config.subspace.box, images.box))
+    most = min(config.subspace.images, len(low))
+    order = torch.randperm(len(low), generator=torch.Generator().manual_seed(config.seed + 3))[:most].sort().values
+    some = low.take(order)
+    if run is None:
+        consensus = reconstruct_consensus(some)
+        density, noise = consensus.volume, consensus.noise_power
+    else:
+        density = crop_volume(torch.from_numpy(run.consensus), some.box)
+        noise = load_tensors(RunPaths(run.path).checkpoint("consensus"))[0]["noise_power"]
+    some = replace(some, noise_power=noise[: some.box // 2 + 1])
+    mask = occupancy_mask(density, some.pixel_size_angstrom)
+    # Noise may occupy nothing at all.
+    mask = mask if bool(mask.any()) else torch.ones_like(mask)
+    if run is not None:
+        images = images.with_noise(noise)
+    return Validated(source, particles, config, run, images, some, density, mask)

@@ -1,0 +1,183 @@
+"""The folder of a baseline: what it holds, and a finished one opened for assessment.
+
+method.json           method, settings, input, box, pixel size, seconds; written last, so a folder with it is finished
+latents.npz           mean [n, k] and, where the method says it, covariance [n, k, k], in the order of the input
+decoder.safetensors   what the method decodes from (cryodrgn has its own folder beside it)
+metrics.jsonl         a line per epoch
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from cryoformer import __version__
+from cryoformer.assess.sources import HomogeneousSource, LatentSource, VolumeSource
+from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path
+from cryoformer.reconstruct.images import Images
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.progress import RunLog
+
+METHOD_FILE, LATENTS_FILE, DECODER_FILE = "method.json", "latents.npz", "decoder.safetensors"
+
+
+def fit_baseline(
+    method: str,
+    source: ParticleInput,
+    out: Path,
+    *,
+    max_minutes: float | None = None,
+    seed: int = 0,
+    invert: str = "auto",
+    device: str = "cpu",
+    settings: dict[str, Any] | None = None,
+) -> "BaselineFolder":
+    """Fit a method to particles and write its folder.
+
+    Raises:
+        InputError: anything wrong with the files or settings, before anything is written.
+    """
+    checked = checked_settings(method, settings or {})
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not empty: choose another folder")
+    particles, rows = source.load(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with RunLog(out / "metrics.jsonl") as log:
+        seconds = None if max_minutes is None else 60.0 * max_minutes
+        torch.manual_seed(seed)
+        fitted = baseline(method).fit(FitData(particles, out, invert, seed, device, seconds, log), checked)
+        shutil.rmtree(out / "cache", ignore_errors=True)
+        facts = {
+            "format": 1,
+            "cryoformer": __version__,
+            "command": " ".join(["cryoformer", *sys.argv[1:]]),
+            "method": method,
+            "settings": checked.model_dump(mode="json"),
+            "input": source.facts(),
+            "rows": None if rows is None else len(rows),
+            "invert": invert,
+            "seed": seed,
+            "max_minutes": max_minutes,
+            "particles": len(particles),
+            "box": fitted.box,
+            "pixel_size_angstrom": fitted.pixel_size_angstrom,
+            "dimension": fitted.latents.shape[1],
+            "seconds": round(log.elapsed, 2),
+            "found": fitted.facts,
+        }
+        _write(out, fitted, facts)
+        log.say(f"{method}: done in {log.elapsed / 60:.1f} min")
+    return open_baseline(out)
+
+
+def _write(out: Path, fitted: Fitted, facts: dict[str, Any]) -> None:
+    arrays: dict[str, Any] = {"mean": fitted.latents}
+    if fitted.covariance is not None:
+        arrays["covariance"] = fitted.covariance
+    with atomic_path(out / LATENTS_FILE) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    with atomic_path(out / METHOD_FILE) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class BaselineFolder:
+    """A finished baseline, read only."""
+
+    path: Path
+    facts: dict[str, Any]
+    latents: Float[np.ndarray, "n k"]
+    covariance: Float[np.ndarray, "n k k"] | None
+
+    @property
+    def method(self) -> str:
+        return str(self.facts["method"])
+
+    @property
+    def box(self) -> int:
+        return int(self.facts["box"])
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        return float(self.facts["pixel_size_angstrom"])
+
+    @property
+    def seconds(self) -> float:
+        """Time that the fit took."""
+        return float(self.facts["seconds"])
+
+    @property
+    def decoder_file(self) -> Path:
+        return self.path / DECODER_FILE
+
+    def images(self) -> Images:
+        """The images that it was fitted on, read again: for methods that decode from the images themselves.
+
+        Raises:
+            InputError: they are not there any more.
+        """
+        particles, _ = ParticleInput.from_facts(self.facts["input"]).load(int(self.facts["seed"]))
+        if len(particles) != len(self.latents):
+            raise InputError(
+                f"{self.path}: was fitted on {len(self.latents)} particles, its particle file now has {len(particles)}"
+            )
+        return read_images(particles, self.path, str(self.facts["invert"]), int(self.facts["seed"]), "cpu")
+
+    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Volumes [z, y, x] at latent points, one at a time.
+
+        Raises:
+            InputError: points of the wrong dimension.
+        """
+        if latents.ndim != 2 or latents.shape[1] != self.latents.shape[1]:
+            raise InputError(
+                f"latent points of shape {latents.shape}: expected rows of {self.latents.shape[1]} numbers, as in "
+                f"{self.path}"
+            )
+        return self._decode(latents)
+
+    @cached_property
+    def _decode(self) -> Decode:
+        return baseline(self.method).decoder(self)
+
+    def source(self, name: str | None = None) -> VolumeSource:
+        """What assessment scores, by this name (that of the method if none is given)."""
+        name = name or self.method
+        if self.latents.shape[1] == 0:
+            return HomogeneousSource(name, next(self.latent_volumes(self.latents[:1])))
+        return LatentSource(
+            name, self.latents, lambda rows: self.latent_volumes(self.latents[rows]), self.latent_volumes
+        )
+
+
+def is_baseline(path: Path) -> bool:
+    """Whether this is the folder of a finished baseline."""
+    return (path / METHOD_FILE).is_file()
+
+
+def open_baseline(path: Path | str) -> BaselineFolder:
+    """A finished baseline.
+
+    Raises:
+        InputError: none there, an unfinished one, or damaged files.
+    """
+    path = Path(path)
+    try:
+        facts = json.loads((path / METHOD_FILE).read_text())
+        checked_settings(facts["method"], facts["settings"])
+        with np.load(path / LATENTS_FILE, allow_pickle=False) as archive:
+            latents = archive["mean"]
+            covariance = archive["covariance"] if "covariance" in archive.files else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the folder of a finished baseline ({error}); fit it again") from None
+    return BaselineFolder(path, facts, latents, covariance)

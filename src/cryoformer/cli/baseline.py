@@ -1,0 +1,60 @@
+"""Other methods on the same particles: ``baseline``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from cryoformer.cli.arguments import Folder, OptionalFile, OptionalFolder, Settings, app, parse_settings
+
+
+@app.command
+def baseline(
+    method: Positional[Annotated[Literal["homogeneous", "subspace", "sfbp", "cryodrgn"], arg(metavar="METHOD")]],
+    particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
+    /,
+    *,
+    out: Folder,
+    datadir: OptionalFolder = None,
+    poses: OptionalFile = None,
+    ctf: OptionalFile = None,
+    max_minutes: Annotated[float | None, arg(metavar="M")] = None,
+    seed: Annotated[int, arg(metavar="K")] = 0,
+    device: Annotated[str, arg(metavar="NAME")] = "cpu",
+    invert: Literal["auto", "yes", "no"] = "auto",
+    executable: OptionalFile = None,
+    settings: Settings = (),
+) -> None:
+    """Fit another method to the same particles; evaluate and compare open its folder as they open a run.
+
+    Args:
+        method: homogeneous (back-projection), subspace (linear, kernel-regression volumes), sfbp (Sparse Fourier
+            Backpropagation), cryodrgn (your own installation).
+        particles: Particle file with poses and CTF (.star, .cs), or images (.mrcs, .txt) with --poses and --ctf.
+        out: Folder for the result.
+        datadir: Folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, for images without poses.
+        ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        max_minutes: Stop in good order after this time (methods that train in epochs).
+        seed: Seed of everything random.
+        device: cpu, cuda or cuda:1.
+        invert: Whether to invert the contrast: yes for dark particles, no for white ones, auto to detect it.
+        executable: cryoDRGN's command, where it is not on the PATH.
+        settings: Settings of the method, such as --set epochs=50.
+    """
+    from cryoformer.baselines.folder import fit_baseline
+    from cryoformer.reconstruct.particle_input import ParticleInput
+
+    values = parse_settings(settings) | ({} if executable is None else {"executable": str(executable)})
+    source = ParticleInput(particles, datadir, poses, ctf)
+    found = fit_baseline(
+        method,
+        source,
+        out,
+        max_minutes=max_minutes,
+        seed=seed,
+        invert=invert,
+        device=device,
+        settings=values,
+    )
+    print(f"{found.path}: finished; see 'cryoformer evaluate {found.path} --truth DIR'")

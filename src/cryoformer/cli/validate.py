@@ -1,0 +1,54 @@
+"""Proof against wishful thinking: ``validate``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app
+
+
+@app.command
+def validate(
+    path: Positional[Annotated[Path, arg(metavar="RUN|PARTICLES")]],
+    /,
+    *,
+    truth: OptionalFolder = None,
+    nulls: Annotated[int, arg(metavar="N")] = 5,
+    full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    halves: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    preset: Literal["quick", "same"] = "quick",
+    datadir: OptionalFolder = None,
+    poses: OptionalFile = None,
+    ctf: OptionalFile = None,
+    seed: Annotated[int, arg(metavar="K")] = 0,
+) -> None:
+    """Test whether structure, motion and uncertainty are real: against particles that do not move, and pure noise.
+
+    A run's folder gets validation.json, which the report of analyze shows. Of particles alone only the null tests are
+    done, before hours of training.
+
+    Args:
+        path: Folder of a finished run, or a particle file.
+        truth: Folder of the simulation, if there is one: are the latents as certain as they claim?
+        nulls: Simulations of particles without motion, and of noise, to compare with (3 or more).
+        full: Also train a run on simulated particles that do not move (takes as long as that does).
+        halves: Also train two runs on half of the particles each, and compare their states (likewise).
+        preset: Settings of the runs that --full and --halves train: quick, or the same as the run's.
+        datadir: Folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, for images without poses.
+        ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        seed: Seed of everything random.
+    """
+    from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions
+    from cryoformer.assess.validate import validate as run_validation
+    from cryoformer.reconstruct.particle_input import ParticleInput
+
+    source = ParticleInput(path, datadir, poses, ctf)
+    found = run_validation(path, ValidateOptions(nulls, truth, full, halves, preset, seed), source)
+    for name, test in found.items():
+        if isinstance(test, dict):
+            print(f"{name}: {test['verdict']}. {test['sentence']}")
+    if path.is_dir():
+        print(path / VALIDATION_FILE)
