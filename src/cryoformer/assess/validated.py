@@ -70,7 +70,13 @@ def opened(path: Path, source: ParticleInput, seed: int) -> Iterator[Validated]:
         with RunLog(None) as log:
             log.stage("reading images")
             images = prepare_images(
-                particles, Path(cache) / "cache", config.invert, config.memory_gib, seed=config.seed
+                particles,
+                Path(cache) / "cache",
+                config.invert,
+                config.memory_gib,
+                seed=config.seed,
+                normalise=config.normalise,
+                ctf_applied=config.ctf_applied,
             )
             ready = _ready(source, particles, config, run, images)
         yield ready

@@ -350,7 +350,8 @@ class _Reconstruction:
                 f"{self.paths.root}: finished, but the decoder ignores its latents: densities vary by {spread:.3f} of "
                 "their own spread. Either the particles do not move, or the data do not show it."
             )
-        return f"{self.paths.root}: finished; see 'cryoformer analyze {self.paths.root}'"
+        root = self.paths.root
+        return f"{root}: finished; see 'cryoformer analyze {root}', and 'cryoformer validate {root}' for what is chance"
 
     def _write_volume(self, name: str, volume: Tensor, images: Images) -> None:
         self.paths.volumes.mkdir(parents=True, exist_ok=True)
