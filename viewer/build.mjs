@@ -1,5 +1,4 @@
-// Bundles the page into the Python package, where it is committed: users need no npm.
-import { copyFile } from "node:fs/promises";
+// Bundles scripts and styles into the Python package, beside index.html; they are committed: users need no npm.
 import { build } from "esbuild";
 
 const out = "../src/cryoformer/explore/view/static";
@@ -13,4 +12,3 @@ await build({
   legalComments: "none",
 });
 await build({ entryPoints: { viewer: "src/viewer.css" }, outdir: out, minify: true });
-await copyFile("src/index.html", `${out}/index.html`);

@@ -21,7 +21,7 @@ def measured(run: ExploredToy):
 def test_the_toy_swings_by_eight_voxels(tmp_path: Path) -> None:
     motions, trajectory = measured(ExploredToy(tmp_path))
     assert len(motions) == 1
-    assert motions[0].is_rigid
+    assert motions[0].whole.is_rigid
     # A round blob that moves from x = -4 to 4 voxels; end states are those of 5 and 95 %.
     assert motions[0].whole.distance_angstrom == pytest.approx(8 * PIXEL_SIZE, rel=0.1)
     np.testing.assert_allclose(np.abs(motions[0].whole.displacement_angstrom)[1:], 0.0, atol=0.3 * PIXEL_SIZE)
@@ -43,7 +43,7 @@ def test_a_blob_that_fades_is_given_no_distance(tmp_path: Path) -> None:
     run.states = np.stack([still + share * (whole - still) for share in np.linspace(0.0, 1.0, 5)])
     run.consensus = run.states.mean(axis=0)
     motions, trajectory = measured(run)
-    assert not motions[0].is_rigid
+    assert not motions[0].whole.is_rigid
     assert "appears or disappears" in in_words(motions, trajectory)[0]
 
 

@@ -12,16 +12,14 @@ the result filtered by the local agreement of its halves. Sorting into nested ke
 RECOVAR (Gilles & Singer, PNAS 2025), which ranks by Mahalanobis distance and uses one more level of local windows.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from cryoformer.imaging.slices import SlicePlane, interpolate_slices, volume_from_fourier
+from cryoformer.imaging.slices import volume_from_fourier
+from cryoformer.reconstruct.consensus import backprojection_equations
 from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.local_filter import BANDS, WINDOW_ANGSTROM, WINDOW_VOXELS, local_wiener
+from cryoformer.reconstruct.local_filter import band_shares, local_wiener, window_mean, window_voxels
 from cryoformer.reconstruct.normal_equations import NormalEquations
 
 LEAST_IMAGES = 40  # per half: with fewer, slices leave gaps at all but the lowest frequencies
@@ -41,7 +39,7 @@ class KernelRegression:
         self._precision = torch.linalg.inv(covariance)
         self._log_determinant = torch.logdet(covariance)
         self._halves = [images.half(number) for number in (0, 1)]
-        self._whole = [self._equations(rows) for rows in self._halves]
+        self._whole = [backprojection_equations(images, rows) for rows in self._halves]
         self.sizes = kernel_sizes(min(len(rows) for rows in self._halves))
 
     def volume(self, point: Float[Tensor, " k"]) -> Float[Tensor, "d d d"]:
@@ -66,7 +64,7 @@ class KernelRegression:
         order = rows[density.argsort(descending=True)]
         maps, sum_so_far, begin = [], None, 0
         for size in self.sizes:
-            ring = self._equations(order[begin:size].sort().values)
+            ring = backprojection_equations(self.images, order[begin:size].sort().values)
             sum_so_far = ring if sum_so_far is None else sum_so_far.merged_with(ring)
             maps.append(self._solve(sum_so_far))
             begin = size
@@ -75,23 +73,6 @@ class KernelRegression:
     def _solve(self, equations: NormalEquations) -> Float[Tensor, "d d d"]:
         coefficients, _ = equations.solve(FLOOR * equations.precision())
         return volume_from_fourier(coefficients, self.images.box)[0]
-
-    def _equations(self, rows: Int[Tensor, " m"]) -> NormalEquations:
-        images = self.images
-        plane = SlicePlane.of_box(images.box, images.device)
-        deviation = plane.take(images.noise_deviation())
-        equations = NormalEquations(images.box, 1, images.device)
-        for _, some in images.batches(rows.split(images.batch)):
-            one = torch.ones(len(some), 1, device=images.device)
-            equations.add(
-                plane.take(some.coefficients) / deviation,
-                plane.take(some.ctf) / deviation,
-                one,
-                one[:, :, None],
-                interpolate_slices(plane, some.rotations),
-            )
-        equations.finish()
-        return equations
 
 
 def kernel_sizes(half: int) -> list[int]:
@@ -108,27 +89,14 @@ def choose_kernels(
 ) -> Float[Tensor, "2 d d d"]:
     """Two half maps, in every band and place by the kernel that predicts the other half best."""
     box = first.shape[-1]
-    smooth = _window(max(WINDOW_ANGSTROM / pixel_size_angstrom, WINDOW_VOXELS))
     chosen = first.new_zeros(2, box, box, box)
     transforms = torch.fft.rfftn(torch.stack([first, second]), dim=(2, 3, 4))
-    k = torch.fft.fftfreq(box, d=1.0 / box, device=first.device)
-    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k[: box // 2 + 1].abs() ** 2)
-    width = box / 2 / BANDS
-    for band in range(BANDS + 1):
-        # The bands of the local filter: raised cosines that overlap by half and add up to one.
-        share = 0.5 + 0.5 * torch.cos(torch.pi * ((radius - band * width) / width).clamp(-1, 1))
+    sigma = window_voxels(pixel_size_angstrom)
+    for share in band_shares(box, first.device):
         one, two = torch.fft.irfftn(transforms * share, s=(box,) * 3, dim=(2, 3, 4))
         errors = torch.stack(
-            [smooth((a - two[0]).square() + (b - one[0]).square()) for a, b in zip(one, two, strict=True)]
+            [window_mean((a - two[0]).square() + (b - one[0]).square(), sigma) for a, b in zip(one, two, strict=True)]
         )
         best = errors.argmin(dim=0)[None]
         chosen += torch.stack([one.gather(0, best)[0], two.gather(0, best)[0]])
     return chosen
-
-
-def _window(sigma_voxels: float) -> Callable[[Tensor], Tensor]:
-    def smooth(values: Tensor) -> Tensor:
-        blurred = gaussian_filter(values.cpu().numpy(), sigma_voxels, mode="constant")
-        return torch.from_numpy(blurred).to(values.device)
-
-    return smooth

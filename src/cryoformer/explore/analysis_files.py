@@ -195,7 +195,7 @@ def _region_numbers(motion: RegionMotion) -> dict[str, Any]:
     return {
         "volume_cubic_angstrom": motion.volume_angstrom,
         "share_of_flexibility": motion.region.share,
-        "is_rigid": motion.is_rigid,
+        "is_rigid": motion.whole.is_rigid,
         **_motion_numbers(motion.whole),
         "distance_deviation_angstrom": motion.distance_deviation,
         "rotation_deviation_degrees": motion.rotation_deviation,

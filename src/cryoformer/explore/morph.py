@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.ndimage import binary_dilation, label
 
 from cryoformer.assess.masks import state_spread
 from cryoformer.assess.truth import crop_volume
 from cryoformer.errors import InputError
 from cryoformer.explore.canvas import new_figure, save
+from cryoformer.explore.dust import without_dust
 from cryoformer.explore.render import Camera, project, render_surface
 from cryoformer.explore.trajectory import evenly
 from cryoformer.explore.viewpoint import choose_camera, contour_level, matching_level, mobility
@@ -23,8 +23,6 @@ THREADS = min(os.cpu_count() or 1, 4)
 DISPLAY_BOX = 128
 """Larger volumes are Fourier-cropped to this box: pictures have no more pixels to show."""
 PROJECTION_SIZE = 150
-DUST = 0.02
-"""Specks of noise below this share of the largest connected part are not drawn, as viewers do ("hide dust")."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +111,6 @@ def motion_frames(morph: Morph, size: int = 260) -> list[UInt8[np.ndarray, "h w 
     # Resampling, which takes most of the time, lets other threads run.
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(frame, range(len(morph.labels))))
-
-
-def without_dust(volume: Float[np.ndarray, "d d d"], level: float) -> Float[np.ndarray, "d d d"]:
-    """The volume with specks lowered below the level: connected parts smaller than 2 % of the largest one."""
-    parts, count = label(volume > level)
-    if count < 2:
-        return volume
-    sizes = np.bincount(parts.ravel())[1:]
-    drawn = np.concatenate([[False], sizes >= DUST * sizes.max()])[parts]
-    # With a margin, so that the surfaces drawn keep their slope.
-    return np.asarray(np.where(binary_dilation(drawn, iterations=3), volume, np.minimum(volume, 0.5 * level)))
 
 
 def _surface(row: Row, index: int, camera: Camera, size: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -18,15 +18,12 @@ from cryoformer.explore.clusters import draw_latents
 from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.flexibility import MOVING_FRACTION, Region, moving_regions
 from cryoformer.explore.half_maps import map_noise
-from cryoformer.explore.rigid_motion import RigidMotion, rigid_motions
+from cryoformer.explore.rigid_motion import LEAST_BALANCE, RigidMotion, rigid_motions
 from cryoformer.explore.trajectory import LOWEST_QUANTILE, Trajectory, quantile_rows
 
 COARSEST_PIXEL = 3.5
 """Finer volumes are Fourier-cropped to about this pixel: motions of whole parts need no more."""
 BOOTSTRAPS = 10
-LEAST_EXPLAINED = 0.7
-"""Below, a region does not move as one: two domains of adenylate kinase that touch reach 0.6, one of the spike 0.93."""
-LEAST_BALANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,6 @@ class RegionMotion:
     def whole(self) -> RigidMotion:
         """From end to end."""
         return self.steps[-1]
-
-    @property
-    def is_rigid(self) -> bool:
-        """Whether a rigid motion describes the change; otherwise density comes and goes, or bends."""
-        return self.whole.explained >= LEAST_EXPLAINED and self.whole.balance >= LEAST_BALANCE
 
     @property
     def volume_angstrom(self) -> float:
@@ -142,7 +134,7 @@ def in_words(motions: list[RegionMotion], trajectory: Trajectory) -> list[str]:
             f"Region {number} ({motion.volume_angstrom / 1000:.0f} nm³, {motion.region.share:.0%} of the flexibility)"
         )
         whole = motion.whole
-        if motion.is_rigid:
+        if whole.is_rigid:
             sentences.append(
                 f"{size}: its centre of mass moves {whole.distance_angstrom:.1f} ± {motion.distance_deviation:.1f} Å "
                 f"and it turns by {whole.rotation_degrees:.0f} ± {max(motion.rotation_deviation, 1):.0f}° {ends}; "

@@ -45,7 +45,7 @@ def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
 
 def motion_summary(found: Findings) -> str:
     """The most flexible region's motion in one sentence; empty where none can be told."""
-    if not found.motions or not found.motions[0].is_rigid:
+    if not found.motions or not found.motions[0].whole.is_rigid:
         return ""
     first = found.motions[0]
     return (
@@ -204,9 +204,14 @@ def truth_words(found: Findings) -> list[str]:
         )
     if comparison.motion is not None and comparison.motion_t is not None:
         low, high = comparison.motion_t
+        true = comparison.motion
         words.append(
-            f"Measured in the same way, the true states from t = {low:.2f} to {high:.2f} move by "
-            f"{comparison.motion.distance_angstrom:.1f} Å and turn by {comparison.motion.rotation_degrees:.0f}°."
+            f"Measured in the same way, the true states from t = {low:.2f} to {high:.2f} "
+            + (
+                f"move by {true.distance_angstrom:.1f} Å and turn by {true.rotation_degrees:.0f}°."
+                if true.is_rigid
+                else f"do not move as one rigid body (which would explain {max(true.explained, 0.0):.0%})."
+            )
         )
     return words
 

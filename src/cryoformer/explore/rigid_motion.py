@@ -32,6 +32,9 @@ far as the box is wide, costs as much as errors of this fraction of the density:
 WINDOW_VOXELS = 1.5
 FLOOR = 1e-3
 """Errors below this share of the squared maximum density count as nothing."""
+LEAST_EXPLAINED = 0.7
+"""Below, a region does not move as one: two domains of adenylate kinase that touch reach 0.6, one of the spike 0.93."""
+LEAST_BALANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class RigidMotion:
     balance: float
     """Mass lost over mass gained within the region, or its inverse, whichever is below 1: a motion keeps mass, density
     that appears or disappears does not."""
+
+    @property
+    def is_rigid(self) -> bool:
+        """Whether this describes the change; otherwise density comes and goes, or bends."""
+        return self.explained >= LEAST_EXPLAINED and self.balance >= LEAST_BALANCE
 
     @property
     def distance_angstrom(self) -> float:

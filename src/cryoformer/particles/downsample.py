@@ -12,7 +12,6 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.imaging.fourier import crop_fourier, frequencies
 from cryoformer.particles.downsampled_table import DownsampledTable, open_table
-from cryoformer.particles.particles import finite_images
+from cryoformer.particles.particles import check_finite
+from cryoformer.particles.read_ahead import read_ahead
 from cryoformer.particles.stack import ImageStacks
 from cryoformer.particles.stack_writer import StackStatistics, StackWriter
 
@@ -89,9 +89,10 @@ def downsample(
     if writer.done < count:
         _record(folder, facts, writer)
         logger.info("%s: %d images to %d pixels, %s", folder, count, box, wanted)
-    for rows, chunk in _prefetched(table.stacks, images.row_of_image[writer.done :], CHUNK_BYTES):
+    pieces = _pieces(table.stacks, images.row_of_image[writer.done :], CHUNK_BYTES)
+    for rows, chunk in read_ahead(table.stacks.read, pieces, ahead=1):
+        check_finite(chunk, rows, table.stacks, table.source)
         smaller = crop_images(chunk, box)
-        _check_finite(table, rows, smaller)
         writer.write(smaller)
         _record(folder, facts, writer)
         progress(writer.done, count)
@@ -127,23 +128,11 @@ def unique_images(stacks: ImageStacks) -> UniqueImages:
     return UniqueImages(order[is_first].astype(np.int64), image_of_row)
 
 
-def _prefetched(
-    stacks: ImageStacks, rows: Int[np.ndarray, " m"], chunk_bytes: int
-) -> Iterator[tuple[Int[np.ndarray, " b"], Float32[np.ndarray, "b d d"]]]:
-    """Images of rows that are in disk order, chunk by chunk; the next one is read while one is in use."""
-    boxes = stacks.boxes[rows]
-    runs = np.split(rows, np.flatnonzero(np.diff(boxes)) + 1) if len(rows) else []
-    pieces = []
-    for run in runs:
+def _pieces(stacks: ImageStacks, rows: Int[np.ndarray, " m"], chunk_bytes: int) -> Iterator[Int[np.ndarray, " b"]]:
+    """Rows that are in disk order, in pieces of one box and about this many bytes."""
+    for run in np.split(rows, np.flatnonzero(np.diff(stacks.boxes[rows])) + 1) if len(rows) else []:
         size = max(1, chunk_bytes // (4 * int(stacks.boxes[run[0]]) ** 2))
-        pieces += [run[start : start + size] for start in range(0, len(run), size)]
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(stacks.read, pieces[0]) if pieces else None
-        for number, piece in enumerate(pieces):
-            assert coming is not None
-            images = coming.result()
-            coming = reader.submit(stacks.read, pieces[number + 1]) if number + 1 < len(pieces) else None
-            yield piece, images
+        yield from (run[start : start + size] for start in range(0, len(run), size))
 
 
 def _check_box(table: DownsampledTable, box: int) -> None:
@@ -223,14 +212,4 @@ def _check_room(folder: Path, needed: int) -> None:
         raise InputError(
             f"{folder}: the images need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free; give another "
             "--out, a smaller --box or --dtype float16"
-        )
-
-
-def _check_finite(table: DownsampledTable, rows: Int[np.ndarray, " b"], images: Float32[np.ndarray, "b e e"]) -> None:
-    broken = rows[~finite_images(images)]
-    if len(broken):
-        row = int(broken[0])
-        raise InputError(
-            f"{table.source}: row {row + 1}: image {table.stacks.name(row)} holds NaN or infinite values; remove the "
-            "row or extract the image again"
         )

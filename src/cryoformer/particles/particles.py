@@ -66,13 +66,7 @@ class Particles:
         """
         stacks = self.require_stacks()
         images = stacks.read(indices)
-        broken = indices[~finite_images(images)]
-        if len(broken):
-            row = int(broken[0])
-            raise InputError(
-                f"{self.source}: row {row + 1}: image {stacks.name(row)} holds NaN or infinite values; "
-                "remove the row or extract the image again"
-            )
+        check_finite(images, indices, stacks, self.source)
         return images
 
     def require_stacks(self) -> ImageStacks:
@@ -100,6 +94,23 @@ class Particles:
             declared_sign=self.declared_sign,
             references=None if self.references is None else self.references.subset(rows),
             stacks=None if self.stacks is None else self.stacks.subset(rows),
+        )
+
+
+def check_finite(
+    images: Float32[np.ndarray, "b d d"], rows: Integer[np.ndarray, " b"], stacks: ImageStacks, source: Path
+) -> None:
+    """Refuse images (of these rows of a file) with NaN or infinite values.
+
+    Raises:
+        InputError: which row and image holds them.
+    """
+    broken = rows[~finite_images(images)]
+    if len(broken):
+        row = int(broken[0])
+        raise InputError(
+            f"{source}: row {row + 1}: image {stacks.name(row)} holds NaN or infinite values; remove the row or "
+            "extract the image again"
         )
 
 

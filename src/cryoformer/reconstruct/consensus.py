@@ -78,7 +78,7 @@ def wiener_backprojection(images: Images, subtract: Prediction | None = None) ->
 
     ``subtract(rows, images)`` gives half-planes to take off these images first: what another model already explains.
     """
-    halves = [_accumulate(images, images.half(number), subtract) for number in (0, 1)]
+    halves = [backprojection_equations(images, images.half(number), subtract) for number in (0, 1)]
     box = images.box
     ball = grid_points(box, 1.0).norm(dim=1).reshape(box, box, box) < PARTICLE_RADIUS * box / 2
     maps = []
@@ -111,7 +111,10 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
     return torch.where(number > 0, radial_mean(power, box) / number.clamp_min(1e-9), float(box**2))
 
 
-def _accumulate(images: Images, rows: Tensor, subtract: Prediction | None) -> NormalEquations:
+def backprojection_equations(
+    images: Images, rows: Int[Tensor, " m"], subtract: Prediction | None = None
+) -> NormalEquations:
+    """Normal equations of one density for these images, finished."""
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = plane.take(images.noise_deviation())
     equations = NormalEquations(images.box, 1, images.device)

@@ -9,6 +9,8 @@ times mean map is the filtered density. A filter per shell treats a box of which
 spread evenly; this is what programs call filtering by local resolution, with a Wiener weight in place of a cut-off.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
@@ -24,28 +26,39 @@ def local_wiener(
 ) -> Float[Tensor, "d d d"]:
     """Density [z, y, x] from two unfiltered half maps. The two lowest bands, wider than the window, are kept whole."""
     box = first.shape[-1]
-    device = first.device
-    k = torch.fft.fftfreq(box, d=1.0 / box, device=device)
-    kx = torch.arange(box // 2 + 1, device=device)
-    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2)
-    width = box / 2 / BANDS
-    sigma = max(WINDOW_ANGSTROM / pixel_size_angstrom, WINDOW_VOXELS)
+    sigma = window_voxels(pixel_size_angstrom)
     halves = torch.fft.rfftn(torch.stack([first, second]), dim=(1, 2, 3))
     result = torch.zeros_like(first)
-    for band in range(BANDS + 1):
-        # Raised cosines that overlap by half: they add up to one.
-        share = 0.5 + 0.5 * torch.cos(torch.pi * ((radius - band * width) / width).clamp(-1, 1))
+    for band, share in enumerate(band_shares(box, first.device)):
         one, two = torch.fft.irfftn(halves * share, s=(box,) * 3, dim=(1, 2, 3))
         mean = (one + two) / 2
         result += mean if band < 2 else mean * _weight(one, two, sigma)
     return result
 
 
-def _weight(first: Tensor, second: Tensor, sigma_voxels: float) -> Tensor:
-    def window(values: Tensor) -> Tensor:
-        smooth = gaussian_filter(values.cpu().numpy(), sigma_voxels, mode="constant")
-        return torch.from_numpy(smooth).to(values.device)
+def band_shares(box: int, device: torch.device) -> Iterator[Float[Tensor, "d d h"]]:
+    """Share of each frequency of the half volume in every band: raised cosines that overlap by half, adding up to 1."""
+    k = torch.fft.fftfreq(box, d=1.0 / box, device=device)
+    kx = torch.arange(box // 2 + 1, device=device)
+    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2)
+    width = box / 2 / BANDS
+    for band in range(BANDS + 1):
+        yield 0.5 + 0.5 * torch.cos(torch.pi * ((radius - band * width) / width).clamp(-1, 1))
 
-    power = window((first.square() + second.square()) / 2)
-    agreement = (window(first * second) / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp(0.0, 1.0)
+
+def window_voxels(pixel_size_angstrom: float) -> float:
+    """Width (sigma) of the window in voxels."""
+    return max(WINDOW_ANGSTROM / pixel_size_angstrom, WINDOW_VOXELS)
+
+
+def window_mean(values: Float[Tensor, "d d d"], sigma_voxels: float) -> Float[Tensor, "d d d"]:
+    """G * values."""
+    smooth = gaussian_filter(values.cpu().numpy(), sigma_voxels, mode="constant")
+    return torch.from_numpy(smooth).to(values.device)
+
+
+def _weight(first: Tensor, second: Tensor, sigma_voxels: float) -> Tensor:
+    power = window_mean((first.square() + second.square()) / 2, sigma_voxels)
+    shared = window_mean(first * second, sigma_voxels)
+    agreement = (shared / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp(0.0, 1.0)
     return 2 * agreement / (1 + agreement)

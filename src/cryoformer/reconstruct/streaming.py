@@ -6,11 +6,8 @@ from its stack at full box, and from a cache of half-planes in float16 at the co
 
 import logging
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +17,12 @@ from torch import Tensor
 
 from cryoformer.imaging.fourier import crop_fourier
 from cryoformer.particles.particles import Particles
+from cryoformer.particles.read_ahead import read_ahead
 from cryoformer.reconstruct.half_plane_file import HalfPlaneFile
 from cryoformer.reconstruct.images import FourierImages, Images, SliceProjector
 from cryoformer.reconstruct.prepared_particles import CtfApplied, PreparedParticles
 
 logger = logging.getLogger(__name__)
-AHEAD = 2  # batches
 # Bytes of a coefficient: image (8), CTF (4), and the image once more after a density was subtracted (8).
 COEFFICIENT_BYTES = 20
 
@@ -84,18 +81,7 @@ class StreamedImages(Images):
 
     def batches(self, rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, FourierImages]]:
         """Batches in this order, the next ones read while the work on one goes on."""
-        coming = iter(rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="images") as pool:
-            ahead: deque[tuple[Tensor, Future[FourierImages]]] = deque()
-            try:
-                ahead.extend((some, pool.submit(self.take, some)) for some in islice(coming, AHEAD))
-                while ahead:
-                    some, images = ahead.popleft()
-                    yield some, images.result()
-                    ahead.extend((more, pool.submit(self.take, more)) for more in islice(coming, 1))
-            finally:
-                # The consumer may stop early: nothing more is read then.
-                pool.shutdown(wait=False, cancel_futures=True)
+        return read_ahead(self.take, rows)
 
     def crop(self, box: int) -> Images:
         if box == self.box:

@@ -196,7 +196,7 @@ def test_everything_works_from_the_keyboard(open_page: Open, address: str) -> No
     page.keyboard.press("]")
     assert float(fragment(page)["level"]) > 0
     page.keyboard.press(" ")
-    page.wait_for_timeout(500)
+    page.wait_for_selector("#place:text('component 1')")
     page.keyboard.press(" ")
     assert fragment(page)["state"].startswith("path:component 1:")
     page.keyboard.press("?")

@@ -57,11 +57,11 @@ def test_a_map_that_is_not_there_is_named() -> None:
 
 def test_trajectories_of_an_analysis_come_first_and_unfit_files_are_left_out(tmp_path: Path) -> None:
     principal = Landscape(LATENTS).principal
-    assert list(find_trajectories(tmp_path, principal)) == ["component 1", "component 2", "component 3"]
+    assert list(find_trajectories(tmp_path, LATENTS, principal)) == ["component 1", "component 2", "component 3"]
     np.save(tmp_path / "swing.npy", LATENTS[:4])
     np.save(tmp_path / "other.npy", LATENTS[:4, :2])
     (tmp_path / "broken.npy").write_text("no numbers")
-    found = find_trajectories(tmp_path, principal)
+    found = find_trajectories(tmp_path, LATENTS, principal)
     assert list(found) == ["swing"]
     np.testing.assert_allclose(latent_along(found["swing"], 0.5), LATENTS[1:3].mean(axis=0))
     np.testing.assert_allclose(latent_along(found["swing"], 1.0), LATENTS[3])

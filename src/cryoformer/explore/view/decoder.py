@@ -41,19 +41,6 @@ class StateDecoder:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    def spread(self, latents: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "d d d"]:
-        """Standard deviation of the density over these latents, at full detail."""
-        points, _ = self._points(self.model.box)
-        total, squares = (np.zeros((self.model.box,) * 3) for _ in range(2))
-        for latent in latents:
-            with torch.inference_mode():
-                decoded = self.model.decode(points, _row(latent))
-                added = self.model.added(points, decoded)[0].double().cpu().numpy()
-            total += added
-            squares += added**2
-        mean = total / len(latents)
-        return np.asarray(np.sqrt((squares / len(latents) - mean**2).clip(0.0)), dtype=np.float32)
-
     def _decode(self, latent: np.ndarray, box: int) -> np.ndarray:
         points, base = self._points(box)
         with torch.inference_mode():

@@ -21,8 +21,9 @@ from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells, shift_phases
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.particles.particles import Particles
-from cryoformer.particles.preprocess import detect_sign, normalise_background
+from cryoformer.particles.preprocess import normalise_background
 from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.prepared_particles import choose_sign
 from cryoformer.reconstruct.run_directory import Run, RunPaths
 
 SHOWN = 12
@@ -65,8 +66,7 @@ class ParticleImages:
                 f"{len(run.latents_mean)}; put the original file back"
             )
         self.pixel_size = run.pixel_size_angstrom
-        invert = run.config["settings"].get("invert", "auto")
-        self.sign = detect_sign(self.particles).sign if invert == "auto" else {"yes": -1, "no": 1}[invert]
+        self.sign = choose_sign(self.particles, run.config["settings"].get("invert", "auto"))
 
     def gallery(self, rows: Int[np.ndarray, " m"], density: Float[np.ndarray, "d d d"]) -> Gallery:
         """Up to SHOWN of these particles, evenly spread, beside projections of a density at their poses and shifts."""

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cryoformer.errors import InputError
+from cryoformer.explore.flexibility import flexibility, sampled_states
 from cryoformer.explore.view.colouring import Colourings
 from cryoformer.explore.view.decoder import StateDecoder
 from cryoformer.explore.view.landscape import Landscape, read_umap
@@ -20,7 +21,6 @@ from cryoformer.explore.view.wire import pack
 from cryoformer.explore.viewpoint import contour_level
 from cryoformer.reconstruct.run_directory import Run
 
-FLEXIBILITY_SAMPLE = 64
 REFINED_BOX = 100
 """At rest, surfaces of boxes smaller than this are interpolated to twice their grid, or their voxels would show."""
 
@@ -33,7 +33,9 @@ class Session:
         self.count = len(run.latents_mean)
         self.decoder = StateDecoder(run.model)
         self.landscape = Landscape(run.latents_mean, read_umap(analysis / "latent_space.npz", self.count))
-        self.trajectories = find_trajectories(analysis / "trajectories", self.landscape.principal)
+        self.trajectories = find_trajectories(
+            analysis / "trajectories", self.landscape.latents, self.landscape.principal
+        )
         self.mean_density = self.decoder.density(self.landscape.principal.mean)
         self.sigma = max(float(self.mean_density.std()), 1e-12)
         self.level = contour_level(self.mean_density)
@@ -138,8 +140,7 @@ class Session:
         return header, {name: plane / self.sigma for name, plane in planes.items()}
 
     def _flexibility(self) -> np.ndarray:
-        rows = np.linspace(0, self.count - 1, min(FLEXIBILITY_SAMPLE, self.count)).round().astype(int)
-        return self.decoder.spread(self.run.latents_mean[rows])
+        return flexibility(self.run, sampled_states(self.run.latents_mean)).deviation
 
 
 def _refinement(request: SurfaceRequest | DifferenceRequest, volume: np.ndarray) -> int:

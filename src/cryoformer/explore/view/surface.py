@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt32
-from scipy.ndimage import label, map_coordinates, zoom
+from scipy.ndimage import map_coordinates, zoom
 
-DUST = 0.02
-"""Parts with less than this share of the largest part's voxels are specks of noise ("hide dust")."""
+from cryoformer.explore.dust import without_dust
 
 MARGIN = 3
 
@@ -39,7 +38,7 @@ def isosurface(
         return _nothing()
     part = _closed(volume[corner], level)
     if hide_dust:
-        part = _without_specks(part, level)
+        part = without_dust(part, level)
     if refine > 1:
         part = zoom(part, [(refine * (size - 1) + 1) / size for size in part.shape], order=3)
         if not part.min() < level < part.max():
@@ -86,14 +85,3 @@ def _closed(part: np.ndarray, level: float) -> np.ndarray:
             plane = np.moveaxis(part, axis, 0)[side]
             np.minimum(plane, level - 0.1 * max(abs(level), 1e-6), out=plane)
     return part
-
-
-def _without_specks(part: np.ndarray, level: float) -> np.ndarray:
-    parts, count = label(part > level)
-    if count < 2:
-        return part
-    sizes = np.bincount(parts.reshape(-1))
-    sizes[0] = 0
-    speck = sizes < DUST * sizes.max()
-    speck[0] = False
-    return np.where(speck[parts], 2.0 * level - part, part)
