@@ -50,12 +50,12 @@ def names(dataset, rows) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "rows"),
     [
-        (["--cluster", 0], [4, 3]),
-        (["--cluster", 0, "--cluster", 2], [4, 3, 0]),
-        (["--cluster", 0, "--name", "open"], [4]),
+        (["--cluster", 1], [4, 3]),
+        (["--cluster", 1, "--cluster", 3], [4, 3, 0]),
+        (["--cluster", 1, "--name", "open"], [4]),
         (["--name", "open"], [4, 0]),
         (["--half", 2], [3, 1]),
-        (["--half", 1, "--cluster", 2], [0]),
+        (["--half", 1, "--cluster", 3], [0]),
     ],
 )
 def test_particles_of_a_run_are_rows_of_its_file(dataset, run, tmp_path, arguments, rows):
@@ -74,7 +74,8 @@ def test_latent_box_in_principal_coordinates(dataset, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cluster", 7], "the clusters of"),
+        (["--cluster", 4], "are 1 to 3"),
+        (["--cluster", 0], "are 1 to 3"),
         (["--latent-box", "0,1,2"], "expected pairs min,max"),
         (["--latent-box", "0,x"], "expected pairs min,max"),
         (["--latent-box", "0,1,0,1,0,1"], "the run has 2 of them"),

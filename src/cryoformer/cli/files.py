@@ -75,7 +75,7 @@ def select(
     Args:
         source: Folder of a run, or a particle file (.star or .cs).
         out: File to write, in the format the particles came in; .npy writes their row numbers alone.
-        cluster: A cluster of the run, as 'cryoformer analyze' numbers them (from 0); may be repeated.
+        cluster: A state of the run's report, numbered as there (from 1); may be repeated.
         latent_box: Smallest and largest value of the first principal coordinates of the run; empty for no bound.
         name: A selection that was saved in the viewer.
         ind: Rows, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.

@@ -17,7 +17,7 @@ class LatentCriteria:
     """What is asked of a particle's latents; all that is given must hold.
 
     Attributes:
-        clusters: any of these clusters of ``cryoformer analyze``, from 0.
+        clusters: any of these clusters, counted from 1 as the report and ``analysis/clusters`` count them.
         latent_box: text ``min1,max1,min2,max2,...``: bounds of the first principal coordinates, empty for none.
         name: a selection saved as ``selections/NAME.npy`` in the folder of the run.
     """
@@ -117,11 +117,12 @@ def _labels(run: Path, count: int) -> Int[np.ndarray, " n"]:
 
 
 def _known_clusters(run: Path, count: int, wanted: tuple[int, ...]) -> list[int]:
+    """Labels (from 0) of these clusters (from 1)."""
     known = np.unique(_labels(run, count))
-    unknown = [cluster for cluster in wanted if cluster not in known]
+    unknown = [cluster for cluster in wanted if cluster - 1 not in known]
     if unknown:
-        raise InputError(f"--cluster {unknown[0]}: the clusters of {run} are {known.min()} to {known.max()}")
-    return list(wanted)
+        raise InputError(f"--cluster {unknown[0]}: the clusters of {run} are {known.min() + 1} to {known.max() + 1}")
+    return [cluster - 1 for cluster in wanted]
 
 
 def _named(run: Path, count: int, name: str) -> Int[np.ndarray, " m"]:
