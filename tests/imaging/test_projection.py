@@ -7,7 +7,14 @@ import starfile
 import torch
 
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, shift_phases
-from cryoformer.imaging.projection import grid_points, image_positions, splat, splat_project
+from cryoformer.imaging.projection import (
+    grid_points,
+    image_band,
+    image_band_by_fft,
+    image_positions,
+    splat,
+    splat_project,
+)
 from cryoformer.imaging.reference import project_volume_reference
 from cryoformer.imaging.rotations import matrix_from_euler, uniform_rotations
 
@@ -55,6 +62,13 @@ def test_projections_match_relion(shared_data, name: str) -> None:
     images = fourier_to_images(half_plane * shift_phases(shifts, 65, 1.0), 65)
     scores = [correlation(image, other) for image, other in zip(images, expected, strict=True)]
     assert min(scores) >= 0.998, scores
+
+
+@pytest.mark.parametrize(("box", "fine"), [(16, 40), (15, 38), (8, 16)])
+def test_band_by_products_is_the_band_by_fft(box: int, fine: int) -> None:
+    image = torch.randn(2, 3, fine, fine, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    expected = image_band_by_fft(image, box)
+    assert torch.allclose(image_band(image, box), expected, atol=1e-6 * float(expected.abs().max()))
 
 
 def test_point_at_the_centre_stays_put() -> None:

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
-from cryoformer.reconstruct.latents import choose_states, fit_prior, posterior_over_states, refine_latents
+from cryoformer.reconstruct.images import SliceProjector
+from cryoformer.reconstruct.latents import (
+    choose_states,
+    fit_prior,
+    low_rank,
+    posterior_over_states,
+    refine_latents,
+    state_log_likelihoods,
+)
 
 from .conftest import BOX, PIXEL, blob, moving_centre
 
@@ -35,6 +44,36 @@ def test_known_decoder_reads_the_true_coordinate(moving) -> None:
     assert 1 - np.mean(error**2) / moving.t.var() > 0.9
     # Honest: the covariance is the size of the errors.
     assert 0.5 < np.mean(error**2) / float(covariance[:, 0, 0].mean()) < 2.0
+
+
+def test_likelihoods_are_those_of_every_state_by_itself(moving) -> None:
+    """The short cut through the span of the states, against projecting each of them."""
+    model, support = KnownDecoder(moving.still), torch.linspace(0, 1, 30)[:, None]
+    images = moving.images.minus(moving.still).take(torch.arange(0, 600, 10))
+    found = state_log_likelihoods(model, images, support)
+    inside = radii(BOX) < BOX // 2
+    weights = half_plane_weights(BOX) * inside / images.noise_power[0]
+    weights[0, 0] *= 2  # the mean is its own conjugate, and counted as a pair
+    points = model.points(BOX)
+    for number in (0, 13, 29):
+        density = model.decode(points, support[number : number + 1])
+        predicted = SliceProjector(model.added(points, density)[0]).project(images.rotations) * images.ctf
+        left = images.coefficients - predicted
+        change = left.abs().square() - images.coefficients.abs().square()
+        # White noise: one deviation for all shells. The whole plane counts every pair twice.
+        expected = -(change * weights).sum(dim=(1, 2)) / 2
+        assert float(expected.std()) > 5
+        assert torch.allclose(found[:, number], expected, atol=0.1)
+
+
+def test_low_rank_keeps_the_densities() -> None:
+    generator = torch.Generator().manual_seed(0)
+    exact = torch.randn(40, 5, generator=generator) @ torch.randn(5, 300, generator=generator)
+    noisy = exact + 1e-3 * torch.randn(40, 300, generator=generator)
+    weights, basis = low_rank(noisy, lost=1e-4)
+    assert len(basis) == 5
+    assert float((weights @ basis - noisy).norm() / noisy.norm()) < 1e-2
+    assert len(low_rank(noisy, lost=0.5)[1]) < 5
 
 
 def test_prior_is_the_share_of_the_population() -> None:

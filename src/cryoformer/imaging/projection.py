@@ -12,6 +12,8 @@ box. Gradients reach densities, rotations and shifts. The slow twin, rotate the 
 :mod:`cryoformer.imaging.reference`.
 """
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -81,8 +83,7 @@ def splat(
     # grid_sample's coordinate of pixel j with aligned corners is 2 j / (fine - 1) - 1; the origin is pixel fine // 2.
     pixels = positions_angstrom * (fine / (box * pixel_size_angstrom)) + fine // 2
     image = _Splat.apply(values, pixels * (2.0 / (fine - 1)) - 1.0, fine)
-    coefficients = torch.fft.rfft2(torch.fft.ifftshift(image, dim=(-2, -1)))
-    return _crop(coefficients, fine, box) / _kernel_transform(box, values.device)
+    return image_band(image, box)
 
 
 def splat_project(
@@ -107,16 +108,49 @@ def _fine_box(box: int) -> int:
     return 2 * round(OVERSAMPLING * box / 2)
 
 
+def image_band(image: Float[Tensor, "b c f f"], box: int) -> Complex[Tensor, "b c d h"]:
+    """The band of a box in the half-plane transform of finer images, over the transform of the bilinear kernel.
+
+    Two products with the rows of the Fourier matrix that are kept: at the boxes of particles faster than a fast
+    transform of the whole grid, of which five sixths would be thrown away (:func:`image_band_by_fft`, its twin).
+    """
+    across, down = _band_matrices(box, image.shape[-1], image.dtype, image.device)
+    both = down @ (image @ across)
+    rr, ri, ir, ii = (part for half in both.chunk(2, dim=-2) for part in half.chunk(2, dim=-1))
+    return torch.complex(rr - ii, ri + ir)
+
+
+def image_band_by_fft(image: Float[Tensor, "b c f f"], box: int) -> Complex[Tensor, "b c d h"]:
+    """The same by a fast Fourier transform of the whole grid."""
+    fine = image.shape[-1]
+    coefficients = torch.fft.rfft2(torch.fft.ifftshift(image, dim=(-2, -1)))
+    row = torch.sinc(torch.fft.fftfreq(box, device=image.device) * box / fine) ** 2
+    column = torch.sinc(torch.fft.rfftfreq(box, device=image.device) * box / fine) ** 2
+    return _crop(coefficients, fine, box) / (row[:, None] * column)
+
+
+@lru_cache(maxsize=8)
+def _band_matrices(
+    box: int, fine: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "f h2"], Float[Tensor, "d2 f"]]:
+    """exp(-2 pi i k x / f) / sinc^2 for the columns' kx >= 0 and the rows' ky of a box, x from pixel f // 2.
+
+    Real parts, then imaginary parts. The Nyquist frequency of an even box is dropped, as in :func:`crop_fourier`.
+    """
+    x = torch.arange(fine, dtype=torch.float64) - fine // 2
+    ky = (torch.fft.fftfreq(box, dtype=torch.float64) * box).round()
+
+    def waves(k: Tensor) -> Tensor:
+        phase = (2.0 * math.pi / fine) * k[:, None] * x
+        kept = ((2 * k.abs() < box) / torch.sinc(k / fine) ** 2)[:, None]
+        return torch.cat([phase.cos() * kept, -phase.sin() * kept])
+
+    across = waves(torch.arange(box // 2 + 1, dtype=torch.float64)).T.contiguous()
+    return across.to(device, dtype), waves(ky).to(device, dtype)
+
+
 def _crop(coefficients: Tensor, box_from: int, box_to: int) -> Tensor:
     if box_to % 2 == 0:
         return crop_fourier(coefficients, box_from, box_to)
     half = box_to // 2
     return torch.cat([coefficients[..., : half + 1, : half + 1], coefficients[..., -half:, : half + 1]], dim=-2)
-
-
-def _kernel_transform(box: int, device: torch.device) -> Float[Tensor, "d h"]:
-    """Transform of the separable triangle kernel of the fine grid, sinc^2(kx h) sinc^2(ky h)."""
-    fine = _fine_box(box)
-    row = torch.sinc(torch.fft.fftfreq(box, device=device) * box / fine) ** 2
-    column = torch.sinc(torch.fft.rfftfreq(box, device=device) * box / fine) ** 2
-    return row[:, None] * column[None, :]

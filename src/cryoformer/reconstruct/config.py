@@ -64,6 +64,9 @@ class TrainConfig(_Settings):
     full_box: bool = Field(
         default=True, description="End at the images' own box: the last stage's box is replaced by it"
     )
+    images_per_state: int | None = Field(
+        default=None, ge=1, description="Images that share a decoded density; None: as many as their latents allow"
+    )
     learning_rate: float = Field(default=1e-3, gt=0)
     table_learning_rate: float = Field(default=1e-2, gt=0)
     refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")

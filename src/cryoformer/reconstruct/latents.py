@@ -9,6 +9,12 @@ the population itself:
                                          for latents as in Zhong, Su & Fan, J. R. Stat. Soc. B 2022)
 
 and mean and covariance are those of z_m under p(m | Y_i). Nothing assumes that motions are linear or Gaussian.
+
+The densities of a few hundred states span far fewer dimensions: sigma_m = sum_r c_mr B_r, so with A_i = C_i P_i B
+
+    log p(Y_i | m) = 2 c_m . Re A_i^H R_i - c_m . (A_i^H A_i) c_m,
+
+and an image costs r slices, not as many as there are states.
 """
 
 from collections.abc import Callable
@@ -23,6 +29,9 @@ from cryoformer.reconstruct.images import FourierImages, Images
 
 BATCH = 128
 STATES_AT_ONCE = 32
+# Of the densities' variance over the states: some hundredths of a unit of log likelihood where knowing the state is worth
+# some ten.
+LOST_VARIANCE = 1e-5
 PRIOR_ITERATIONS = 20
 # Likelihoods of this many images are held at a time; the prior is fitted to as many, spread evenly.
 BLOCK = 20_000
@@ -89,24 +98,37 @@ def state_log_likelihoods(
 ) -> Float[Tensor, "n m"]:
     """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
     points = model.points(residuals.box)
+    weights, basis = low_rank(_densities(model, points, support))
+    table = _slice_table(model.added(points, basis * points.volume_ratio))
+    squares = (weights[:, :, None] * weights[:, None]).flatten(1)
     plane = SlicePlane.of_box(residuals.box, residuals.device)
     deviation = plane.take(residuals.noise_deviation())
-    whitened = plane.take(residuals.coefficients) / deviation
-    ctf = plane.take(residuals.ctf) / deviation
     result = torch.empty(len(residuals), len(support), device=residuals.device)
-    for start in range(0, len(support), STATES_AT_ONCE):
-        some = support[start : start + STATES_AT_ONCE]
-        table = _density_table(model, points, some)
-        for rows in residuals.every(BATCH):
-            where = interpolate_slices(plane, residuals.rotations[rows])
-            slices = extract_slices(table, where, len(some)) * ctf[rows, :, None]
-            # |R - S|^2 = |R|^2 - 2 Re R S* + |S|^2; each coefficient of the plane stands for a conjugate pair, and
-            # white complex noise of unit variance has log density -|.|^2.
-            match = 2 * torch.einsum("bm,bmc->bc", whitened[rows].conj(), slices).real
-            result[rows, start : start + len(some)] = match - slices.abs().square().sum(dim=1)
+    for rows in residuals.every(BATCH):
+        whitened = plane.take(residuals.coefficients[rows]) / deviation
+        ctf = plane.take(residuals.ctf[rows]) / deviation
+        where = interpolate_slices(plane, residuals.rotations[rows])
+        slices = extract_slices(table, where, len(basis)) * ctf[..., None]
+        # Each coefficient of the plane stands for a conjugate pair, and white complex noise of unit variance has log
+        # density -|.|^2: as reals, 2 n numbers without any factor.
+        a = torch.view_as_real(slices).transpose(1, 2).flatten(2)
+        match = a @ torch.view_as_real(whitened).flatten(1)[:, :, None]
+        gram = a @ a.transpose(1, 2)
+        result[rows] = 2 * match[..., 0] @ weights.T - gram.flatten(1) @ squares.T
         if progress is not None:
-            progress((start + len(some)) / len(support))
+            progress((int(rows[-1]) + 1) / len(residuals))
     return result
+
+
+def low_rank(
+    densities: Float[Tensor, "m p"], lost: float = LOST_VARIANCE
+) -> tuple[Float[Tensor, "m r"], Float[Tensor, "r p"]]:
+    """Weights and basis whose product is the densities, but for a share ``lost`` of their variance over the states."""
+    values, vectors = torch.linalg.eigh((densities @ densities.T).double())
+    variance = (densities - densities.mean(dim=0)).square().sum()
+    rank = max(1, int((values.flip(0).cumsum(0) < values.sum() - lost * variance).sum()) + 1)
+    weights = vectors[:, -rank:].to(densities)
+    return weights, weights.T @ densities
 
 
 def fit_prior(log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS) -> Float[Tensor, " m"]:
@@ -123,9 +145,12 @@ def posterior_over_states(log_likelihood: Float[Tensor, "n m"], weights: Float[T
     return joint / joint.sum(dim=1, keepdim=True)
 
 
-def _density_table(model: ConformationModel, points: DecodedPoints, support: Tensor) -> Tensor:
-    """What the network adds to the base at each state, as rows for :func:`extract_slices`."""
-    volumes = model.added(points, model.decode(points, support) * points.volume_ratio)
+def _densities(model: ConformationModel, points: DecodedPoints, support: Tensor) -> Float[Tensor, "m p"]:
+    return torch.cat([model.decode(points, some) for some in support.split(STATES_AT_ONCE)])
+
+
+def _slice_table(volumes: Float[Tensor, "r d d d"]) -> Float[Tensor, "v r2"]:
+    """Volumes as rows for :func:`extract_slices`."""
     coefficients = fourier_from_volume(volumes).flatten(1)
     return torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
 

@@ -210,7 +210,7 @@ class _Reconstruction:
             stage, started = stages[number], state if number == state.stage else StageState(number)
             model.gain = torch.ones_like(model.gain)
             self.log.stage(f"training at {stage.box} pixels ({number + 1} of {len(stages)})")
-            trainer = StageTrainer(model, images.crop(stage.box), latents, stage, self.config, self.fabric)
+            trainer = StageTrainer(model, images.crop(stage.box), latents, covariance, stage, self.config, self.fabric)
             if optimizer is not None:
                 trainer.optimizer.load_state_dict(optimizer)
                 trainer.average.load_state_dict(average)

@@ -6,6 +6,8 @@ For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the
 
 with the noise spectrum s^2 and the half-plane's weights w_k (Parseval). The value 1 means that only noise is left.
 
+Images with neighbouring latents share a decoded density (:mod:`.cells`): z_i above is the mean latent of its cell.
+
 What a stage ends with is the running average of the parameters over about the last hundred steps (Polyak & Juditsky
 1992): at these signal-to-noise ratios it takes off as much noise as several epochs more.
 
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 
 from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.reconstruct.cells import draw_cells, largest_harmless_size, means
 from cryoformer.reconstruct.config import Stage, TrainConfig
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 from cryoformer.reconstruct.generalisation import Generalisation, generalisation, split_held_out
@@ -34,6 +37,8 @@ from cryoformer.reconstruct.images import FourierImages, Images
 
 WARM_UP_STEPS = 50
 FINAL_RATE = 0.05
+# A step should see this many different states, whatever its images could share.
+STATES_A_BATCH = 8
 CONDITIONING_SAMPLE = 64
 AVERAGE_DECAY = 0.99
 # A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise.
@@ -84,6 +89,7 @@ class StageTrainer:
         model: ConformationModel,
         images: Images,
         latents: Float[Tensor, "n k"],
+        covariance: Float[Tensor, "n k k"],
         stage: Stage,
         config: TrainConfig,
         fabric: Fabric,
@@ -93,6 +99,10 @@ class StageTrainer:
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = images.minus(crop_volume(model.base, images.box))
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
+        self.images_per_state = config.images_per_state or largest_harmless_size(
+            latents[self.rows], covariance[self.rows], most=max(1, stage.batch // STATES_A_BATCH)
+        )
+        self._plans: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
@@ -105,6 +115,7 @@ class StageTrainer:
             ],
             betas=(0.9, 0.99),
             eps=1e-15,
+            fused=True,
         )
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self.average = copy.deepcopy(model.network).requires_grad_(False)
@@ -133,7 +144,9 @@ class StageTrainer:
             if done >= 1.0:
                 break
             rows, residuals = next(batches)
-            loss, base_loss = self._step(rows, residuals, self._rate(state.step, done))
+            epoch, place = divmod(state.step, self.steps_per_epoch)
+            cell = self._plan(state.stage, epoch)[place][1]
+            loss, base_loss = self._step(rows, cell, residuals, self._rate(state.step, done))
             self._average(state.step)
             losses.append(loss)
             base_losses.append(base_loss)
@@ -185,27 +198,45 @@ class StageTrainer:
             average.lerp_(current, 1 - decay)
 
     def _schedule(self, stage: int, step: int) -> Iterator[Tensor]:
-        """Rows of every step from ``step`` on: each epoch has its own order, by seed, stage and number."""
+        """Rows of every step from ``step`` on."""
         first, place = divmod(step, self.steps_per_epoch)
         for epoch in itertools.count(first):
-            generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
-            order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
-            for rows in order.split(self.stage.batch)[place:]:
-                # Data parallel: every process takes its share (the last batch of an epoch may be too small).
-                alone = len(rows) < self.fabric.world_size
-                yield rows if alone else rows[self.fabric.global_rank :: self.fabric.world_size]
+            for rows, _ in self._plan(stage, epoch)[place:]:
+                yield rows
             place = 0
+
+    def _plan(self, stage: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Rows of every step of an epoch and their cells within the step, by seed, stage and number alone."""
+        if epoch not in self._plans:
+            generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
+            cell = draw_cells(self.latents[self.rows], self.images_per_state, generator).cell
+            # Cells in random order, the images of each side by side.
+            cell = torch.randperm(int(cell.max()) + 1, generator=generator).to(cell.device)[cell]
+            order = cell.argsort(stable=True)
+            steps = zip(self.rows[order].split(self.stage.batch), cell[order].split(self.stage.batch), strict=True)
+            # Reading ahead asks for the next epoch before this one is done.
+            self._plans = {e: plan for e, plan in self._plans.items() if e >= epoch - 1}
+            self._plans[epoch] = [self._share(rows, cell) for rows, cell in steps]
+        return self._plans[epoch]
+
+    def _share(self, rows: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Data parallel: every process takes its share (the last batch of an epoch may be too small)."""
+        if len(rows) >= self.fabric.world_size > 1:
+            rank, processes = self.fabric.global_rank, self.fabric.world_size
+            rows, cell = (x.tensor_split(processes)[rank] for x in (rows, cell))
+        return rows, cell.unique_consecutive(return_inverse=True)[1]
 
     def _rate(self, step: int, done: float) -> float:
         """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
         return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
-    def _step(self, rows: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
+    def _step(self, rows: Tensor, cell: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
-        density = self.network(self.latents[rows]).float() * self.points.window
-        predicted = self.model.project(self.points, density, residuals)
+        states = means(self.latents[rows], cell, int(cell[-1]) + 1)
+        density = self.network(states).float() * self.points.window
+        predicted = self.model.project(self.points, density[cell], residuals)
         residual = residuals.coefficients
         loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
         if not torch.isfinite(loss):
