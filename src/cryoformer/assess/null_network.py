@@ -4,8 +4,8 @@ The null of motion repeats the linear stage; this one repeats everything. A stac
 the particles' poses, CTFs, halves and noise spectrum, a run is trained on it, and the log likelihood that its network
 gains on images held out of its training is compared with what the run's own network gains on its own.
 
-The null gains something too. Images are held out of the network's training but not of the linear stage's, so the
-latents that they come with know of their noise. A log likelihood ratio scatters from image to image with a variance of
+The null may gain something too: images are held out of all training, but a latent is read from the very image that it
+is judged by, and knows of its noise. A log likelihood ratio scatters from image to image with a variance of
 about twice its mean, so over h held-out images the gains g and g_0 differ by chance by about
 
     s = sqrt(2 (|g| + |g_0|) / h),

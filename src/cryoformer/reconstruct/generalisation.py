@@ -8,8 +8,9 @@ is the factor by which the prediction should be scaled in that shell to explain 
 right, 0 where it fits noise. It is the Wiener filter of the network's density, measured. As motion is carried by low
 frequencies first, g is made to fall with s (isotonic regression). The gain in log likelihood says when to stop.
 
-The latents of held-out images come from the linear subspace, which has seen them at low resolution; what that adds
-to g is confined to its few low shells, where g is 1 anyway.
+Held-out images are held out of the linear subspace too, from which training starts: only their latents are read with
+it. A latent is still read from the image that it is then judged by, so the gain is a little optimistic; the consensus
+is of all images.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ linear model at full resolution, which is what the transformer is compared with.
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
@@ -45,19 +45,26 @@ class LinearStage:
         return ConformationModel(network, base, window, pixel_size)
 
 
-def fit_linear_stage(images: Images, consensus: Tensor, config: TrainConfig, log: RunLog) -> LinearStage:
-    """Occupancy, subspace, flexible region, and the linear volumes at full resolution."""
+def fit_linear_stage(
+    images: Images, consensus: Tensor, config: TrainConfig, log: RunLog, rows: Int[Tensor, " m"] | None = None
+) -> LinearStage:
+    """Occupancy, subspace, flexible region, and the linear volumes at full resolution.
+
+    Subspace and flexible region come from ``rows`` alone (None: all images), so that the others, held out of the
+    network's training, are held out of what it starts from too; their latents are read with the subspace that is found.
+    """
     settings = config.subspace
     low = images.crop(min(settings.box, images.box))
     mean = crop_volume(consensus, low.box)
     occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
-    subspace = _fit(low, mean, occupancy, config, log)
-    flexible = _flexible(low, subspace, occupancy)
+    used = torch.arange(len(images), device=images.device) if rows is None else rows
+    subspace = _fit(low, mean, occupancy, config, log, used)
+    flexible = _flexible(low, subspace, occupancy, used)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
     full = _at_full_box(images, subspace, consensus, full_occupancy)
     ratio = (images.box / low.box) ** 3
-    deviation = _deviation(subspace)[flexible > 0.5].mean() / ratio
+    deviation = _deviation(subspace, used)[flexible > 0.5].mean() / ratio
     log.record(
         stage="subspace",
         dimension=subspace.dimension,
@@ -80,16 +87,18 @@ def fit_linear_stage(images: Images, consensus: Tensor, config: TrainConfig, log
     )
 
 
-def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog) -> Subspace:
+def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog, rows: Tensor) -> Subspace:
+    """EM over (a draw of) ``rows``; latents of all images."""
     settings = config.subspace
+    drawn = drawn_rows(rows, settings.images, config.seed)
 
     def report(iteration: int, state: Subspace) -> None:
         facts = f"log likelihood {state.log_likelihood:+.3f} per image"
         log.advance((iteration + 1) / settings.iterations, facts)
         log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
 
-    subspace = fit_subspace(
-        low,
+    found = fit_subspace(
+        low if len(drawn) == len(low) else low.take(drawn),
         mean,
         occupancy,
         settings.dimension,
@@ -97,18 +106,40 @@ def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log:
         config.seed,
         report,
         settings.tolerance,
-        settings.images,
     )
-    return subspace.informative()
+    return read_others(low, found, drawn).informative()
 
 
-def _flexible(low: Images, subspace: Subspace, occupancy: Tensor) -> Tensor:
+def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d"]:
+    """At most so many of the rows, at random, in their order: a few volumes of a low box need no more images."""
+    if len(rows) <= most:
+        return rows
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + 3))[:most]
+    return rows[order.sort().values.to(rows.device)]
+
+
+def read_others(images: Images, subspace: Subspace, rows: Int[Tensor, " m"]) -> Subspace:
+    """A subspace that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
+    if len(rows) == len(images):
+        return subspace
+    count, k = len(images), subspace.dimension
+    latents = torch.zeros(count, k, device=images.device)
+    covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)
+    latents[rows], covariance[rows] = subspace.latents, subspace.covariance
+    unread = torch.ones(count, dtype=torch.bool, device=images.device)
+    unread[rows] = False
+    placed = replace(subspace, latents=latents, covariance=covariance)
+    read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
+    return replace(read, log_likelihood=subspace.log_likelihood)
+
+
+def _flexible(low: Images, subspace: Subspace, occupancy: Tensor, rows: Tensor) -> Tensor:
     """Soft window of what varies, from the two halves of the images."""
     power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
     prior = component_precision(power, occupancy)
     halves = []
     for half in (0, 1):
-        _, equations = expectation(low, subspace, rows=low.half(half), fixed=True)
+        _, equations = expectation(low, subspace, rows=rows[low.halves[rows] == half], fixed=True)
         assert equations is not None
         halves.append(volume_from_fourier(equations.solve(prior)[0], low.box)[1:])
     region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
@@ -125,9 +156,10 @@ def _at_full_box(images: Images, subspace: Subspace, consensus: Tensor, occupanc
     return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy))
 
 
-def _deviation(subspace: Subspace) -> Tensor:
-    """Standard deviation of every voxel over the population."""
-    spread = subspace.latents - subspace.latents.mean(dim=0)
+def _deviation(subspace: Subspace, rows: Tensor) -> Tensor:
+    """Standard deviation of every voxel over the population, as these rows show it."""
+    latents = subspace.latents[rows]
+    spread = latents - latents.mean(dim=0)
     second = spread.T @ spread / len(spread)
     flat = subspace.basis.flatten(1)
     return torch.einsum("jp,jk,kp->p", flat, second, flat).clamp_min(0).sqrt().view(subspace.mean.shape)

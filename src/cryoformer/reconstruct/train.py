@@ -25,6 +25,7 @@ from cryoformer.reconstruct.checkpoint import flatten_optimizer, load_tensors, s
 from cryoformer.reconstruct.config import Stage, TrainConfig, load_config
 from cryoformer.reconstruct.consensus import Consensus, reconstruct_consensus, wiener_backprojection
 from cryoformer.reconstruct.density_model import ConformationModel
+from cryoformer.reconstruct.generalisation import split_held_out
 from cryoformer.reconstruct.images import FourierImages, Images
 from cryoformer.reconstruct.latents import refine_latents
 from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
@@ -180,7 +181,8 @@ class _Reconstruction:
         if path.exists():
             return LinearStage(**load_tensors(path, images.device)[0])
         self.log.stage("linear subspace")
-        linear = fit_linear_stage(images, consensus.volume, self.config, self.log)
+        rows, _ = split_held_out(len(images), self.config.seed)
+        linear = fit_linear_stage(images, consensus.volume, self.config, self.log, rows.to(images.device))
         if self.main:
             self._write_volume("occupancy", linear.occupancy, images)
             self._write_volume("flexible", linear.flexible, images)

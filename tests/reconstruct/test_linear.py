@@ -1,0 +1,58 @@
+"""Stage B of a run: images held out of training are held out of it too, and still get their latents."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryoformer.reconstruct.config import TrainConfig
+from cryoformer.reconstruct.consensus import reconstruct_consensus
+from cryoformer.reconstruct.generalisation import split_held_out
+from cryoformer.reconstruct.linear import LinearStage, drawn_rows, fit_linear_stage
+from cryoformer.reconstruct.progress import RunLog
+
+CONFIG = TrainConfig.model_validate({"subspace": {"box": 16, "dimension": 2, "iterations": 4}})
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[torch.Tensor, torch.Tensor]:
+    return split_held_out(600, seed=0)
+
+
+@pytest.fixture(scope="module")
+def volume(moving) -> torch.Tensor:
+    return reconstruct_consensus(moving.images).volume
+
+
+@pytest.fixture(scope="module")
+def found(moving, rows, volume) -> LinearStage:
+    return fit_linear_stage(moving.images, volume, CONFIG, RunLog(None), rows[0])
+
+
+def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, volume, found) -> None:
+    train, held_out = rows
+    coefficients = moving.images.coefficients.clone()
+    coefficients[held_out] *= -3.0
+    images = replace(moving.images, coefficients=coefficients)
+    other = fit_linear_stage(images, volume, CONFIG, RunLog(None), train)
+    torch.testing.assert_close(other.latents[train], found.latents[train])
+    torch.testing.assert_close(other.flexible, found.flexible)
+    torch.testing.assert_close(other.density_scale, found.density_scale)
+    assert (other.latents[held_out] - found.latents[held_out]).abs().max() > 0.1
+
+
+def test_held_out_images_are_read_as_well_as_the_others(moving, rows, found) -> None:
+    t = torch.tensor(moving.t, dtype=torch.float32)
+    held_out = rows[1]
+    correlation = torch.corrcoef(torch.stack([found.latents[held_out, 0], t[held_out]]))[0, 1]
+    assert correlation.abs() > 0.8
+    assert torch.linalg.eigvalsh(found.covariance).min() > 0
+
+
+def test_a_draw_is_of_the_rows_given_in_their_order() -> None:
+    rows = torch.arange(0, 100, 3)
+    drawn = drawn_rows(rows, 10, seed=0)
+    assert len(drawn) == 10
+    assert (drawn[1:] > drawn[:-1]).all()
+    assert torch.isin(drawn, rows).all()
+    assert torch.equal(drawn_rows(rows, 50, seed=0), rows)
