@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.model.encoders import MLP, DeformationEncoder, OrientationEncoder
+from cryoformer.model.encoders import MLP, DeformationEncoder, LinearDeformation, OrientationEncoder
 
 
 @torch.no_grad()
@@ -73,3 +73,17 @@ def test_orientation_has_gradients_from_the_first_step() -> None:
     rotations, shifts = encoder(torch.randn(5, 8, 8))
     (rotations * torch.randn(5, 3, 3)).sum().add(shifts.sum()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+def test_linear_deformation_is_a_mean_and_a_basis() -> None:
+    encoder = LinearDeformation(2, queries=3, channels=4)
+    at_origin, one, other, both = encoder(torch.tensor([[0.0, 0], [1, 0], [0, 1], [2, -3]]))
+    assert at_origin.shape == (3, 4)
+    torch.testing.assert_close(at_origin, encoder.mean)
+    torch.testing.assert_close(both - at_origin, 2 * (one - at_origin) - 3 * (other - at_origin))
+
+
+def test_outputs_are_linear_in_the_last_hidden_layer() -> None:
+    encoder = DeformationEncoder(16, queries=3, channels=4, images=True)
+    images = torch.randn(2, 4, 4)
+    torch.testing.assert_close(encoder.network.last(encoder.last_hidden(images)).view(2, 3, 4), encoder(images))

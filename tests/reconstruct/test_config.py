@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.reconstruct.config import PRESETS, Stage, TrainConfig, load_config
-from cryoformer.reconstruct.train import resolve_stages
+from cryoformer.reconstruct.config import PRESETS, Stage, TrainConfig, load_config, resolve_stages
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -31,7 +30,10 @@ def test_overrides_win_over_recipe_over_preset(tmp_path: Path) -> None:
         ({"model.nonsense": 1}, "nonsense"),
         ({"stages": [{"box": 4, "epochs": 1}]}, "stages.0.box"),
         ({"learning_rate": -1.0}, "learning_rate"),
-        ({"model.encoder": "mlp"}, "model.encoder"),
+        ({"model.encoder": "mlp", "latents": "free"}, "latents"),
+        ({"latents": "free", "devices": 2}, "devices"),
+        ({"latents": "free", "images_per_state": 2}, "images_per_state"),
+        ({"model.domain": "fourier", "model.decoder": "concatenate"}, "domain"),
     ],
 )
 def test_wrong_settings_are_named(overrides: dict, named: str) -> None:

@@ -2,6 +2,7 @@
 
 import torch
 
+from cryoformer.reconstruct.conditions import KnownLatents
 from cryoformer.reconstruct.generalisation import _falling, generalisation, split_held_out
 
 from .test_latents import KnownDecoder
@@ -21,7 +22,7 @@ class Decoder(KnownDecoder):
 
 def found(moving, factor: float, noise: float):
     model = Decoder(moving.still, factor, noise)
-    latents = torch.tensor(moving.t, dtype=torch.float32)[:, None]
+    latents = KnownLatents(torch.tensor(moving.t, dtype=torch.float32)[:, None])
     return generalisation(model, model.points(24), moving.images.minus(moving.still), latents, torch.arange(0, 600, 3))
 
 

@@ -15,6 +15,7 @@ from cryoformer.reconstruct.latents import (
     posterior_over_states,
     refine_latents,
     state_log_likelihoods,
+    uncertainty_about,
 )
 
 from .conftest import BOX, PIXEL, blob, moving_centre
@@ -99,3 +100,10 @@ def test_projection_of_the_known_decoder_is_the_microscope(moving) -> None:
     ours = model.project(points, density, moving.images.take(torch.tensor([0])))
     direct = splat_project(density, grid_points(BOX, PIXEL), moving.images.rotations[:1], None, BOX, PIXEL)
     assert torch.allclose(ours, direct * moving.images.ctf[:1])
+
+
+def test_a_point_estimate_is_off_by_the_posterior_about_it() -> None:
+    mean, point = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.5, 2.0]])
+    covariance = torch.diag(torch.tensor([0.2, 0.3]))[None]
+    draws = torch.distributions.MultivariateNormal(mean[0], covariance[0]).sample((200_000,)) - point
+    torch.testing.assert_close(uncertainty_about(point, mean, covariance)[0], draws.T @ draws / 2e5, atol=5e-3, rtol=0)

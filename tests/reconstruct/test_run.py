@@ -107,7 +107,7 @@ def test_run_of_some_rows_writes_down_which(particle_file: Path, tmp_path: Path,
     loaded, rows = source.load(seed=0)
     assert rows is not None
     assert (rows % 2 == 0).all()
-    monkeypatch.setattr("cryoformer.reconstruct.train._Reconstruction.run", lambda self: "stopped")
+    monkeypatch.setattr("cryoformer.reconstruct.train.Reconstruction.run", lambda self: "stopped")
     train(source, tmp_path / "run", overrides={"invert": "no"})
     assert np.array_equal(np.load(tmp_path / "run" / "rows.npy"), rows)
     # Continued without the flags, on the same particles.

@@ -27,9 +27,8 @@ from cryoformer.assess.fsc import masked_fsc, resolution
 from cryoformer.assess.outcome import Outcome
 from cryoformer.assess.sources import FinishedRun
 from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.latents import refine_latents
+from cryoformer.reconstruct.latents import LATENT_BOX, refine_latents
 from cryoformer.reconstruct.run_directory import Run
-from cryoformer.reconstruct.train import LATENT_BOX
 
 NAME = "halves"
 STATES = 6

@@ -105,7 +105,7 @@ def simulated_residuals(
     simulated = coloured_noise(images, seed)
     for rows in images.every():
         some = images.take(rows)
-        simulated[rows] += model.project(points, model.decode(points, latents[rows]), some)
+        simulated[rows] += model.predict(points, latents[rows], some)
     return replace(images, coefficients=simulated)
 
 

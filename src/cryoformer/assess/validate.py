@@ -24,10 +24,11 @@ from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, read_mrc_volume
 from cryoformer.reconstruct.config import load_config
 from cryoformer.reconstruct.generalisation import split_held_out
+from cryoformer.reconstruct.latents import LATENT_BOX
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
-from cryoformer.reconstruct.train import LATENT_BOX, train
+from cryoformer.reconstruct.train import train
 
 logger = logging.getLogger(__name__)
 VALIDATION_FILE = "validation.json"

@@ -46,8 +46,8 @@ class AttentionOverStates:
 
 
 def has_attention(model: ConformationModel) -> bool:
-    """Whether the model's queries attend over space (``decoder = "concatenate"`` has none)."""
-    return model.network.config.decoder != "concatenate"
+    """Whether the model's queries attend over space (not without a transformer, nor in the Fourier domain)."""
+    return model.network.config.decoder != "concatenate" and model.network.config.domain == "real"
 
 
 @torch.no_grad()

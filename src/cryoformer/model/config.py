@@ -5,13 +5,15 @@ from typing import Literal, get_args
 
 from cryoformer.errors import InputError
 
-EncoderName = Literal["latent", "mlp"]
+EncoderName = Literal["latent", "mlp", "linear"]
+DomainName = Literal["real", "fourier"]
 SpatialAttentionName = Literal["point", "token"]
 CrossAttentionValues = Literal["both", "deformation", "queries"]
 DecoderName = Literal["transformer", "concatenate"]
 SpatialEncodingName = Literal["hash", "positional"]
 
 _CHOICES = {
+    "domain": get_args(DomainName),
     "encoder": get_args(EncoderName),
     "spatial_attention": get_args(SpatialAttentionName),
     "cross_attention_values": get_args(CrossAttentionValues),
@@ -45,6 +47,8 @@ class ModelConfig:
     Raises InputError, naming the setting, when a value cannot be used.
     """
 
+    domain: DomainName = "real"  #: "fourier": complex coefficients at 3D frequencies, not density at points (table 1)
+
     # Structure queries and their decoder (paper 3.5)
     queries: int = 64  #: N, structure queries; also the number of tokens of F_D
     channels: int = 64  #: C, channels of a query
@@ -61,7 +65,7 @@ class ModelConfig:
     hash_features: int = 2  #: per level
     hash_table_log2: int = 15  #: rows of a level's table, at most 2 to this power
     base_resolution: int = 16  #: cells along an edge of the coarsest level
-    finest_resolution: int | None = None  #: of the finest level; None: the box
+    finest_resolution: int | None = None  #: of the finest level; None: the box, in the Fourier domain twice the box
     spatial_hidden: int = 16  #: hidden width of the tiny MLP behind the encoding
     positional_layers: int = 3  #: hidden layers of the MLP of the positional encoding
     positional_width: int = 256
@@ -72,7 +76,10 @@ class ModelConfig:
     spatial_residual: bool = True  #: F_S(x) also enters that network directly, so the still part needs no query
 
     # Deformation encoder (paper 3.4)
-    encoder: EncoderName = "latent"  #: "latent": from the matched-filter latents; "mlp": from the image, pose-blind
+    #: "latent": from the matched-filter latents; "mlp": from the image, pose-blind; "linear": F_D linear in the latent,
+    #: which is what a trained "mlp" becomes (its principal components)
+    encoder: EncoderName = "latent"
+    image_box: int | None = None  #: of the images that "mlp" reads; None: the box (a run: the box of its first stage)
     encoder_layers: int = 10
     encoder_width: int = 128
     encoder_residual: bool = True  #: identity skips around the hidden layers; False: the paper's plain MLP
@@ -99,5 +106,12 @@ class ModelConfig:
                 f"model setting finest_resolution = {self.finest_resolution}: must not be below "
                 f"base_resolution = {self.base_resolution}"
             )
+        if self.domain == "fourier" and (self.decoder != "transformer" or self.spatial_attention != "point"):
+            raise InputError(
+                f"model setting domain = 'fourier' with decoder = {self.decoder!r}, spatial_attention = "
+                f"{self.spatial_attention!r}: expected decoder = 'transformer' and spatial_attention = 'point'"
+            )
+        if self.image_box is not None and self.image_box < 2:
+            raise InputError(f"model setting image_box = {self.image_box}: expected 2 or more pixels")
         if not 0.0 <= self.query_injection < float("inf"):
             raise InputError(f"model setting query_injection = {self.query_injection}: expected a number >= 0")

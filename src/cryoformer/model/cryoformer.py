@@ -17,41 +17,28 @@ from torch import Tensor, nn
 from cryoformer.model.config import ModelConfig
 from cryoformer.model.decoder import QueryDecoder
 from cryoformer.model.density_heads import ConcatenateHead, PointHead, TokenHead
-from cryoformer.model.encoders import DeformationEncoder
+from cryoformer.model.encoders import DeformationEncoder, LinearDeformation
 from cryoformer.model.hash_grid import HashGrid
 from cryoformer.model.sparse_encoding import EncodingMatrix
 from cryoformer.model.spatial_attention import Method
 from cryoformer.model.spatial_features import SpatialFeatures
 
+DensityHead = PointHead | TokenHead | ConcatenateHead
+
 
 class CryoFormer(nn.Module):
-    """The whole network. ``box`` is the number of voxels along an edge (D) of the full-size reconstruction.
-
-    With ``encoder="mlp"`` an image has ``image_values`` numbers, box^2 unless told otherwise.
-    """
+    """The whole network. ``box`` is the number of voxels along an edge (D) of the full-size reconstruction."""
 
     density_scale: Tensor
 
-    def __init__(self, config: ModelConfig, box: int, image_values: int | None = None) -> None:
+    def __init__(self, config: ModelConfig, box: int) -> None:
         super().__init__()
         self.config, self.box = config, box
         self.spatial = SpatialFeatures(config, box)
-        images = config.encoder == "mlp"
-        self.encoder = DeformationEncoder(
-            (image_values or box * box) if images else config.latent_dimension,
-            config.queries,
-            config.channels,
-            config.encoder_layers,
-            config.encoder_width,
-            config.encoder_residual,
-            images=images,
-        )
-        self.decoder: QueryDecoder | None = None
+        self.encoder = _encoder(config, box)
         start = self.spatial.mean_and_spread()
-        self.head: PointHead | TokenHead | ConcatenateHead
-        if config.decoder == "concatenate":
-            self.head = ConcatenateHead(config, *start)
-        else:
+        self.decoder: QueryDecoder | None = None
+        if config.decoder == "transformer":
             self.decoder = QueryDecoder(
                 config.queries,
                 config.channels,
@@ -61,9 +48,13 @@ class CryoFormer(nn.Module):
                 config.query_injection,
                 config.cross_attention_values,
             )
-            head = PointHead if config.spatial_attention == "point" else TokenHead
-            self.head = head(config, *start)
+        self.head = self._head(*start)
         self.register_buffer("density_scale", torch.ones(()))
+
+    def _head(self, mean: Float[Tensor, " f"], spread: float) -> DensityHead:
+        if self.config.decoder == "concatenate":
+            return ConcatenateHead(self.config, mean, spread)
+        return (PointHead if self.config.spatial_attention == "point" else TokenHead)(self.config, mean, spread)
 
     def prepare_points(self, points: Float[Tensor, "p 3"]) -> EncodingMatrix | Tensor:
         """For points that serve many batches: what to pass in their place, a hundred times faster on a CPU."""
@@ -75,7 +66,7 @@ class CryoFormer(nn.Module):
         return features
 
     def deformation(self, inputs: Float[Tensor, "b ..."]) -> Float[Tensor, "b n c"]:
-        """F_D [b, N, C] of latents [b, k] (``encoder="latent"``) or images [b, D, D] (``encoder="mlp"``)."""
+        """F_D [b, N, C] of latents [b, k], or of images [b, D, D] (``encoder="mlp"``)."""
         features: Tensor = self.encoder(inputs)
         return features
 
@@ -125,3 +116,18 @@ class CryoFormer(nn.Module):
         tables = [p for name, p in self.named_parameters() if name.endswith("encoding.table")]
         others = [p for name, p in self.named_parameters() if not name.endswith("encoding.table")]
         return {"tables": tables, "networks": others}
+
+
+def _encoder(config: ModelConfig, box: int) -> DeformationEncoder | LinearDeformation:
+    if config.encoder == "linear":
+        return LinearDeformation(config.latent_dimension, config.queries, config.channels)
+    images = config.encoder == "mlp"
+    return DeformationEncoder(
+        (config.image_box or box) ** 2 if images else config.latent_dimension,
+        config.queries,
+        config.channels,
+        config.encoder_layers,
+        config.encoder_width,
+        config.encoder_residual,
+        images=images,
+    )

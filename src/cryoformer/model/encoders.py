@@ -9,7 +9,8 @@ layers,
 
 which ``residual=False`` removes. What the deformation encoder reads is a choice of the configuration: the latent z of
 the linear subspace, an image's matched-filter posterior mean, which knows pose and CTF (the default); or the image
-itself, as in the paper, blind to both.
+itself, as in the paper, blind to both. The latter has no latents of few dimensions; once trained, the leading principal
+components of its features take their place, and :class:`LinearDeformation` turns such a latent into F_D.
 """
 
 import math
@@ -42,13 +43,17 @@ class MLP(nn.Module):
         nn.init.uniform_(self.first.bias, -1.0, 1.0)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, inputs: Float[Tensor, "b inputs"]) -> Float[Tensor, "b outputs"]:
-        """Outputs [b, outputs] of inputs [b, inputs]."""
+    def last_hidden(self, inputs: Float[Tensor, "b inputs"]) -> Float[Tensor, "b width"]:
+        """The last hidden layer [b, width], in which the outputs are linear."""
         hidden = self.first(inputs)
         for layer in self.hidden:
             step = layer(torch.relu(hidden))
             hidden = hidden + step if self.residual else step
-        output: Tensor = self.last(torch.relu(hidden))
+        return torch.relu(hidden)
+
+    def forward(self, inputs: Float[Tensor, "b inputs"]) -> Float[Tensor, "b outputs"]:
+        """Outputs [b, outputs] of inputs [b, inputs]."""
+        output: Tensor = self.last(self.last_hidden(inputs))
         return output
 
 
@@ -78,9 +83,29 @@ class DeformationEncoder(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b ..."]) -> Float[Tensor, "b n c"]:
         """Deformation features, one token of ``channels`` for each structure query."""
-        flat = inputs.flatten(1)
-        features: Tensor = self.network(standardise(flat) if self.images else flat)
+        features: Tensor = self.network(self._flat(inputs))
         return features.view(-1, self.queries, self.channels)
+
+    def last_hidden(self, inputs: Float[Tensor, "b ..."]) -> Float[Tensor, "b width"]:
+        """The last hidden layer, in which F_D is linear."""
+        return self.network.last_hidden(self._flat(inputs))
+
+    def _flat(self, inputs: Float[Tensor, "b ..."]) -> Float[Tensor, "b values"]:
+        flat = inputs.flatten(1)
+        return standardise(flat) if self.images else flat
+
+
+class LinearDeformation(nn.Module):
+    """F_D [b, N, C] = mean + z W for latents z [b, k]."""
+
+    def __init__(self, inputs: int, queries: int = 64, channels: int = 64) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(queries, channels))
+        self.basis = nn.Parameter(torch.randn(inputs, queries, channels) / math.sqrt(inputs))
+
+    def forward(self, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b n c"]:
+        """Deformation features, one token of C channels for each structure query."""
+        return self.mean + torch.tensordot(latents, self.basis, dims=1)
 
 
 class OrientationEncoder(nn.Module):

@@ -51,7 +51,10 @@ class SpatialFeatures(nn.Module):
         super().__init__()
         self.encoding: HashGrid | PositionalEncoding
         if config.spatial_encoding == "hash":
-            finest = config.finest_resolution or max(box, config.base_resolution)
+            # A molecule as large as the box has coefficients that are independent at every whole frequency: trilinear
+            # interpolation between them needs a lattice twice as fine, as a padded transform has.
+            natural = 2 * box if config.domain == "fourier" else box
+            finest = config.finest_resolution or max(natural, config.base_resolution)
             self.encoding = HashGrid(
                 config.hash_levels, config.hash_features, config.hash_table_log2, config.base_resolution, finest
             )

@@ -50,9 +50,14 @@ class TrainConfig(_Settings):
     )
     subspace: SubspaceConfig = SubspaceConfig()
     model: ModelConfig = ModelConfig()
+    latents: Literal["subspace", "free"] = Field(
+        default="subspace",
+        description="Latents of the linear subspace, or random ones that are learnt with the network and need none",
+    )
     decode: Literal["flexible", "occupied"] = Field(
         default="flexible",
-        description="Points that the transformer decodes: where density varies, or all that hold density",
+        description="Points that the transformer decodes: where density varies, or all that hold density (as always "
+        "without a subspace)",
     )
     base: bool = Field(
         default=True, description="Add the transformer's density to the back-projection of what it leaves"
@@ -69,9 +74,15 @@ class TrainConfig(_Settings):
     )
     learning_rate: float = Field(default=1e-3, gt=0)
     table_learning_rate: float = Field(default=1e-2, gt=0)
+    latent_learning_rate: float = Field(default=3e-2, gt=0, description="Of free latents")
     refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
     latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
     checkpoint_seconds: float = Field(default=60.0, gt=0)
+
+    @property
+    def fits_subspace(self) -> bool:
+        """Whether stage B is needed: for its latents, or to find the flexible points."""
+        return self.latents == "subspace" and (self.model.encoder != "mlp" or self.decode == "flexible")
 
     @field_validator("model", mode="before")
     @classmethod
@@ -88,14 +99,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}],
         "subspace": {"iterations": 8},
     },
-    # The paper's network as literally as it can be trained from the subspace's latents: all occupied points, no base
-    # density, no short cuts for F_D, 100 epochs at 128 pixels. (The pose-blind encoder is a module of its own.)
+    # The paper's settings as far as it gives them: pose-blind image encoder, all occupied points, no base density, no
+    # short cuts for F_D, one resolution, 100 epochs. Batch and learning rates, which it does not give, are ours.
+    # `model.encoder: latent` on top of it trains the same network from the subspace's latents.
     "paper": {
         "base": False,
         "decode": "occupied",
         "refine_latents": False,
-        "stages": [{"box": 32, "epochs": 10, "batch": 64}, {"box": 128, "epochs": 100}],
-        "model": {"query_injection": 0.0, "cross_attention_values": "queries",
+        "stages": [{"box": 128, "epochs": 100}],
+        "model": {"encoder": "mlp", "query_injection": 0.0, "cross_attention_values": "queries",
                   "spatial_residual": False, "encoder_residual": False},
     },
 }  # fmt: skip
@@ -131,12 +143,35 @@ def load_config(
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"setting {place}: {first['msg']} (got {first['input']!r})") from None
-    if config.model.encoder == "mlp":
-        raise InputError(
-            "setting model.encoder: 'mlp', the pose-blind image encoder, is for use from Python (cryoformer.model); "
-            "a run conditions on latents: expected 'latent'"
-        )
+    _check_together(config)
     return config
+
+
+def _check_together(config: TrainConfig) -> None:
+    if config.latents == "free" and config.model.encoder == "mlp":
+        raise InputError(
+            "setting latents: 'free' with model.encoder 'mlp', which reads images, not latents; leave one of them out"
+        )
+    alone = config.latents == "free" or config.model.encoder == "mlp" or config.model.domain == "fourier"
+    if alone and (config.images_per_state or 1) > 1:
+        raise InputError(
+            "setting images_per_state: only images with known latents share a decoded density, and only in real space; "
+            "expected 1, or nothing"
+        )
+    if config.latents == "free" and config.devices > 1:
+        raise InputError("setting devices: free latents (latents: free) are learnt in one process; expected 1")
+
+
+def resolve_stages(config: TrainConfig, box: int) -> list[Stage]:
+    """The stages for images of this box: none larger than it, the last at it (with ``full_box``), none twice."""
+    stages = [stage.model_copy(update={"box": min(stage.box, box)}) for stage in config.stages]
+    if config.full_box:
+        stages[-1] = stages[-1].model_copy(update={"box": box})
+    return [
+        stage
+        for stage, after in zip(stages, [*stages[1:], None], strict=True)
+        if after is None or stage.box < after.box
+    ]
 
 
 def _merge(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
-from torch import Tensor
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
 
 from cryoformer.imaging.fourier import shells
 from cryoformer.imaging.projection import grid_points, splat_project
@@ -37,8 +37,24 @@ class DecodedPoints:
     volume_ratio: float
 
 
+class AtPoints(nn.Module):
+    """The network at a stage's points: tensors in, tensors out, which is all that wrappers for several devices take."""
+
+    def __init__(self, network: CryoFormer, points: DecodedPoints) -> None:
+        super().__init__()
+        self.network, self.encoding = network, points.encoding
+
+    def forward(self, inputs: Float[Tensor, "s ..."], rotations: Float[Tensor, "i 3 3"]) -> Float[Tensor, "s p"]:
+        """Densities at the points, whatever the rotations."""
+        density: Tensor = self.network(self.encoding, inputs)
+        return density
+
+
 class ConformationModel:
     """Network, base and window at the full box, and the densities and projections they give."""
+
+    shares_states = True
+    """Whether images of one conformation can share what is decoded for it."""
 
     def __init__(
         self,
@@ -71,10 +87,40 @@ class ConformationModel:
             volume_ratio=(self.box / box) ** 3,
         )
 
-    def decode(self, points: DecodedPoints, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
-        """w sigma_T at the points: what the network adds to the base, not yet filtered."""
+    def decode(self, points: DecodedPoints, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b p"]:
+        """w sigma_T at the points: what the network adds to the base, not yet filtered.
+
+        During training ``latents`` may be whatever the network's encoder reads.
+        """
         density: Tensor = self.network(points.encoding, latents)
         return density * points.window
+
+    def stage_network(self, points: DecodedPoints) -> nn.Module:
+        """The network at these points, as training wraps it and :meth:`predict` takes it."""
+        return AtPoints(self.network, points)
+
+    def predict(
+        self,
+        points: DecodedPoints,
+        inputs: Float[Tensor, "s ..."],
+        images: FourierImages,
+        network: nn.Module | None = None,
+        cell: Int[Tensor, " i"] | None = None,
+        still: Float[Tensor, " p"] | None = None,
+    ) -> Complex[Tensor, "i d h"]:
+        """What the network adds to the base for these latents (or whatever its encoder reads), as the images show it.
+
+        Args:
+            network: :meth:`stage_network`, perhaps wrapped for several devices.
+            cell: which of the inputs each image shows; None: one input an image.
+            still: a density at the points that all images share, to be left out.
+        """
+        if network is None:
+            density = self.decode(points, inputs)
+        else:
+            density = network(inputs, images.rotations).float() * points.window
+        density = density if still is None else density - still
+        return self.project(points, density if cell is None else density[cell], images)
 
     def project(
         self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages

@@ -21,6 +21,7 @@ from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
 from cryoformer.imaging.fourier import half_plane_weights, radii, shells
+from cryoformer.reconstruct.conditions import Conditions
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
 from cryoformer.reconstruct.images import Images
 
@@ -49,7 +50,7 @@ def generalisation(
     model: ConformationModel,
     points: DecodedPoints,
     residuals: Images,
-    latents: Float[Tensor, "n k"],
+    conditions: Conditions,
     rows: Int[Tensor, " h"],
 ) -> Generalisation:
     """g and the likelihood gain on the held-out ``rows`` of residuals.
@@ -61,7 +62,7 @@ def generalisation(
     weights = half_plane_weights(box, device) * inside / residuals.noise_deviation().square()
     match, power = (torch.zeros_like(weights) for _ in range(2))
     for some, batch in residuals.batches(rows.split(BATCH)):
-        predicted = model.project(points, model.decode(points, latents[some]), batch)
+        predicted = model.predict(points, conditions.inputs(some), batch)
         match += (batch.coefficients * predicted.conj()).real.sum(dim=0) * weights
         power += predicted.abs().square().sum(dim=0) * weights
     shell = shells(box, device).clamp(max=box // 2).reshape(-1)

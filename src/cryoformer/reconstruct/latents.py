@@ -27,10 +27,12 @@ from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_v
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 from cryoformer.reconstruct.images import FourierImages, Images
 
+# Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
+LATENT_BOX = 48
 BATCH = 128
 STATES_AT_ONCE = 32
-# Of the densities' variance over the states: some hundredths of a unit of log likelihood where knowing the state is worth
-# some ten.
+# Of the densities' variance over the states: some hundredths of a unit of log likelihood where knowing the state is
+# worth some ten.
 LOST_VARIANCE = 1e-5
 PRIOR_ITERATIONS = 20
 # Likelihoods of this many images are held at a time; the prior is fitted to as many, spread evenly.
@@ -74,6 +76,14 @@ def refine_latents(
         covariances.append(covariance)
     # States are samples of a continuum: no posterior is narrower than the gaps between them.
     return torch.cat(means), torch.cat(covariances) + torch.diag(_gap(support) ** 2)
+
+
+def uncertainty_about(
+    point: Float[Tensor, "n k"], mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]
+) -> Float[Tensor, "n k k"]:
+    """E[(z - point)(z - point)^T] under a posterior of this mean and covariance: how far off a point estimate is."""
+    off = mean - point
+    return covariance + off[:, :, None] * off[:, None]
 
 
 def _moments(

@@ -8,9 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
-from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.reconstruct.config import TrainConfig
-from cryoformer.reconstruct.density_model import ConformationModel, crop_volume, resample_volume
+from cryoformer.reconstruct.density_model import crop_volume, resample_volume
 from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.normal_equations import shell_mean
 from cryoformer.reconstruct.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
@@ -31,18 +30,6 @@ class LinearStage:
     occupancy: Float[Tensor, "d d d"]
     flexible: Float[Tensor, "d d d"]
     density_scale: Float[Tensor, ""]
-
-    def new_model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
-        """An untrained network over the points to decode, with the consensus as its base."""
-        settings = replace(config.model, latent_dimension=self.latents.shape[1])
-        torch.manual_seed(config.seed)
-        network = CryoFormer(settings, consensus.shape[-1]).to(consensus.device)
-        window = self.flexible if config.decode == "flexible" else self.occupancy
-        base = consensus * self.occupancy if config.base else torch.zeros_like(consensus)
-        # Without a base the network has to give all of the density, not only what varies.
-        scale = float(self.density_scale) if config.base else float(consensus[self.occupancy > 0.5].std())
-        network.set_density_scale(scale)
-        return ConformationModel(network, base, window, pixel_size)
 
 
 def fit_linear_stage(

@@ -4,9 +4,11 @@ config.yaml                       everything needed to repeat the run
 latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
 rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
-checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B
+checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
 checkpoints/model.safetensors      the finished model
+checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
+                                   replaces by a linear map from latents
 volumes/consensus.mrc, occupancy.mrc, flexible.mrc
 """
 
@@ -26,8 +28,10 @@ from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.model.config import ModelConfig
 from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.model.fourier import FourierCryoFormer, new_network
 from cryoformer.reconstruct.checkpoint import load_tensors
 from cryoformer.reconstruct.density_model import ConformationModel
+from cryoformer.reconstruct.fourier_model import FourierConformationModel
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class RunPaths:
         return self.root / "volumes"
 
     def checkpoint(self, name: str) -> Path:
-        """``consensus``, ``subspace``, ``training`` or ``model``."""
+        """``consensus``, ``subspace``, ``training``, ``model`` or ``image_encoder``."""
         return self.root / "checkpoints" / f"{name}.safetensors"
 
     def write_config(self, facts: dict[str, Any]) -> None:
@@ -99,11 +103,15 @@ class Run:
         self.box = self.model.box
         with np.load(paths.latents, allow_pickle=False) as latents:
             self.latents_mean, self.latents_covariance = latents["mean"], latents["covariance"]
-        self._linear, _ = load_tensors(paths.checkpoint("subspace"))
+        has_subspace = paths.checkpoint("subspace").exists()
+        self._linear = load_tensors(paths.checkpoint("subspace"))[0] if has_subspace else None
         consensus, _ = load_tensors(paths.checkpoint("consensus"))
         self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
         self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
-        self.subspace_latents: Float[np.ndarray, "n q"] = self._linear["latents"].numpy()
+        # None for a run that was not started from a subspace.
+        self.subspace_latents: Float[np.ndarray, "n q"] | None = (
+            self._linear["latents"].numpy() if self._linear else None
+        )
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -134,13 +142,19 @@ class Run:
         return self.model.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
 
     def subspace_particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Density of these particles by the linear subspace."""
-        return self.subspace_latent_volumes(self.subspace_latents[self._checked(indices)])
+        """Density of these particles by the linear subspace, where the run has one."""
+        return self.subspace_latent_volumes(self._subspace["latents"].numpy()[self._checked(indices)])
 
     def subspace_latent_volumes(self, latents: Float[np.ndarray, "m q"]) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Density at points of the linear subspace's own latent space."""
         for point in torch.as_tensor(np.asarray(latents, dtype=np.float32)):
-            yield (self._linear["mean"] + torch.tensordot(point, self._linear["basis"], dims=1)).numpy()
+            yield (self._subspace["mean"] + torch.tensordot(point, self._subspace["basis"], dims=1)).numpy()
+
+    @property
+    def _subspace(self) -> dict[str, Tensor]:
+        if self._linear is None:
+            raise InputError(f"{self.path}: this run has no linear subspace (it was trained without)")
+        return self._linear
 
     def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         rows = np.asarray(indices, dtype=np.int64)
@@ -170,9 +184,16 @@ def model_tensors(model: ConformationModel) -> tuple[dict[str, Tensor], dict[str
 def model_from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> ConformationModel:
     """The inverse of :func:`model_tensors`."""
     base = tensors["base"]
-    network = CryoFormer(ModelConfig(**facts["model"]), base.shape[-1])
+    network = new_network(ModelConfig(**facts["model"]), base.shape[-1])
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     network.to(base.device)
-    model = ConformationModel(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
+    model = new_model(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
     model.gain = tensors["gain"]
     return model
+
+
+def new_model(network: CryoFormer, base: Tensor, window: Tensor, pixel_size_angstrom: float) -> ConformationModel:
+    """The model of the network's domain."""
+    if isinstance(network, FourierCryoFormer):
+        return FourierConformationModel(network, base, window, pixel_size_angstrom)
+    return ConformationModel(network, base, window, pixel_size_angstrom)

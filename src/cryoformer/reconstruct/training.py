@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from cryoformer.imaging.fourier import half_plane_weights, radii
-from cryoformer.model.cryoformer import CryoFormer
-from cryoformer.reconstruct.cells import draw_cells, largest_harmless_size, means
+from cryoformer.reconstruct.cells import means
+from cryoformer.reconstruct.conditions import Conditions
 from cryoformer.reconstruct.config import Stage, TrainConfig
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 from cryoformer.reconstruct.generalisation import Generalisation, generalisation, split_held_out
@@ -41,7 +41,8 @@ FINAL_RATE = 0.05
 STATES_A_BATCH = 8
 CONDITIONING_SAMPLE = 64
 AVERAGE_DECAY = 0.99
-# A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise.
+# A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise
+# (if latents are known from the start).
 FALL = 0.02
 
 
@@ -69,49 +70,40 @@ class StepReport:
     held_out_gain: float | None  # log likelihood per held-out image over the base alone; at the end of an epoch
 
 
-class _AtPoints(nn.Module):
-    """The network at a stage's points: tensors in, tensors out, which is all that Fabric's wrappers take."""
-
-    def __init__(self, network: CryoFormer, points: DecodedPoints) -> None:
-        super().__init__()
-        self.network, self.encoding = network, points.encoding
-
-    def forward(self, latents: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
-        density: Tensor = self.network(self.encoding, latents)
-        return density
-
-
 class StageTrainer:
-    """Trains the network at one box. ``images`` are those of that box; ``latents`` one row per image."""
+    """Trains the network at one box. ``images`` are those of that box; ``conditions`` what is read of each."""
 
     def __init__(
         self,
         model: ConformationModel,
         images: Images,
-        latents: Float[Tensor, "n k"],
-        covariance: Float[Tensor, "n k k"],
+        conditions: Conditions,
         stage: Stage,
         config: TrainConfig,
         fabric: Fabric,
     ) -> None:
-        self.model, self.latents = model, latents
+        self.model, self.conditions = model, conditions
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = images.minus(crop_volume(model.base, images.box))
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
-        self.images_per_state = config.images_per_state or largest_harmless_size(
-            latents[self.rows], covariance[self.rows], most=max(1, stage.batch // STATES_A_BATCH)
-        )
+        self.images_per_state = 1
+        if model.shares_states:
+            most = max(1, stage.batch // STATES_A_BATCH)
+            self.images_per_state = config.images_per_state or conditions.images_per_state(self.rows, most)
         self._plans: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
+        self.coefficients = coefficient_count(images)
         self.seconds_per_image = 0.0
         groups = model.network.parameter_groups()
+        latents = [] if (learnt := conditions.learnt) is None else [learnt]
         optimizer = torch.optim.Adam(
             [
                 {"params": groups["tables"], "lr": config.table_learning_rate},
                 {"params": groups["networks"], "lr": config.learning_rate},
+                *({"params": [table], "lr": config.latent_learning_rate} for table in latents),
             ],
             betas=(0.9, 0.99),
             eps=1e-15,
@@ -119,7 +111,7 @@ class StageTrainer:
         )
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self.average = copy.deepcopy(model.network).requires_grad_(False)
-        self.network, self.optimizer = fabric.setup(_AtPoints(model.network, self.points), optimizer)
+        self.network, self.optimizer = fabric.setup(model.stage_network(self.points), optimizer)
 
     def run(
         self,
@@ -174,7 +166,8 @@ class StageTrainer:
                 losses, base_losses, seen, epoch_started = [], [], 0, now
             self.seconds_per_image = (now - started) / trained
             if gain is not None:
-                if state.held_out_gain is not None and gain < state.held_out_gain - FALL * abs(state.held_out_gain):
+                falls = state.held_out_gain is not None and gain < state.held_out_gain - FALL * abs(state.held_out_gain)
+                if falls and self.conditions.known:
                     break
                 state.held_out_gain = gain
             if now - last_saved > self.config.checkpoint_seconds:
@@ -189,7 +182,8 @@ class StageTrainer:
         """How the averaged network does on the held-out images."""
         averaged = copy.copy(self.model)
         averaged.network = self.average
-        return generalisation(averaged, self.points, self.residuals, self.latents, self.held_out)
+        self.conditions.read_held_out(averaged, self.residuals, self.held_out)
+        return generalisation(averaged, self.points, self.residuals, self.conditions, self.held_out)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -209,7 +203,7 @@ class StageTrainer:
         """Rows of every step of an epoch and their cells within the step, by seed, stage and number alone."""
         if epoch not in self._plans:
             generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
-            cell = draw_cells(self.latents[self.rows], self.images_per_state, generator).cell
+            cell = self.conditions.cells(self.rows, self.images_per_state, generator)
             # Cells in random order, the images of each side by side.
             cell = torch.randperm(int(cell.max()) + 1, generator=generator).to(cell.device)[cell]
             order = cell.argsort(stable=True)
@@ -234,15 +228,20 @@ class StageTrainer:
     def _step(self, rows: Tensor, cell: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
-        states = means(self.latents[rows], cell, int(cell[-1]) + 1)
-        density = self.network(states).float() * self.points.window
-        predicted = self.model.project(self.points, density[cell], residuals)
+        inputs, shared = self.conditions.inputs(rows), None
+        if self.images_per_state > 1:
+            inputs, shared = means(inputs, cell, int(cell[-1]) + 1), cell
+        predicted = self.model.predict(self.points, inputs, residuals, self.network, shared)
         residual = residuals.coefficients
         loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
+        total = loss
+        if (penalty := self.conditions.penalty(rows)) is not None:
+            # The loss is 2 / M of minus a log likelihood, M coefficients an image; so is the prior's share.
+            total = loss + 2.0 * penalty / self.coefficients
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is not finite at box {self.points.box}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        self.fabric.backward(total)
         self.optimizer.step()
         with torch.no_grad():
             base = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(rows)
@@ -251,20 +250,29 @@ class StageTrainer:
 
 def loss_weights(images: Images) -> Float[Tensor, "d h"]:
     """w_k / s^2(k) inside the Nyquist circle, over the number of coefficients there."""
-    inside = radii(images.box, images.device) <= images.box // 2 - 1
-    weights = half_plane_weights(images.box, images.device) * inside
+    weights = _plane_weights(images)
     return weights / images.noise_deviation().square() / weights.sum()
 
 
+def coefficient_count(images: Images) -> float:
+    """Coefficients of the whole plane inside the Nyquist circle: as many real numbers as an image has there."""
+    return float(_plane_weights(images).sum())
+
+
+def _plane_weights(images: Images) -> Float[Tensor, "d h"]:
+    inside = radii(images.box, images.device) <= images.box // 2 - 1
+    return half_plane_weights(images.box, images.device) * inside
+
+
 @torch.no_grad()
-def conditioning(model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"]) -> float:
-    """How much the decoded density varies over latents, relative to its own spread over space.
+def conditioning(model: ConformationModel, points: DecodedPoints, conditions: Conditions) -> float:
+    """How much the decoded density varies over latents (or images), relative to its own spread over space.
 
     Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
     of base and network together. Zero: the decoder ignores its latents.
     """
-    rows = torch.linspace(0, len(latents) - 1, min(CONDITIONING_SAMPLE, len(latents))).round().long()
-    density = model.decode(points, latents[rows.to(latents.device)])
+    rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
+    density = model.decode(points, conditions.inputs(rows.to(points.window.device)))
     base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
     spread = (density.mean(dim=0) + base).std()
     return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
