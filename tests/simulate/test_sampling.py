@@ -13,7 +13,7 @@ def config(**changes: object) -> SimulateConfig:
 
 
 def test_t_is_uniform_and_states_are_its_tenths() -> None:
-    truth = sample_truth(config(), moves=True)
+    truth = sample_truth(config(), coordinates=1)
     assert truth.t.min() >= 0
     assert truth.t.max() <= 1
     # Standard error of the mean 0.0065, of a tenth's count 13.
@@ -24,33 +24,33 @@ def test_t_is_uniform_and_states_are_its_tenths() -> None:
 
 
 def test_discrete_motion_has_every_image_in_a_state() -> None:
-    truth = sample_truth(config(motion="discrete"), moves=True)
+    truth = sample_truth(config(motion="discrete"), coordinates=1)
     np.testing.assert_array_equal(truth.t, truth.state_t[truth.state])
 
 
 def test_t_may_favour_the_ends() -> None:
-    truth = sample_truth(config(t_beta=(0.3, 0.3)), moves=True)
+    truth = sample_truth(config(t_beta=(0.3, 0.3)), coordinates=1)
     assert np.mean(np.abs(truth.t - 0.5) > 0.4) > 0.4
 
 
 def test_a_molecule_that_stands_still_has_one_state() -> None:
-    truth = sample_truth(config(), moves=False)
+    truth = sample_truth(config(), coordinates=0)
     assert (truth.t == 0).all()
     assert (truth.state == 0).all()
     np.testing.assert_array_equal(truth.state_t, [0.0])
 
 
 def test_origins_fill_the_square_of_the_largest_shift() -> None:
-    truth = sample_truth(config(max_shift_pixels=4.0), moves=True)
+    truth = sample_truth(config(max_shift_pixels=4.0), coordinates=1)
     assert np.abs(truth.origins_angstrom).max() <= 8.0
     assert (truth.origins_angstrom.max(axis=0) > 7.5).all()
     assert (truth.origins_angstrom.min(axis=0) < -7.5).all()
-    assert (sample_truth(config(max_shift_pixels=0.0), moves=True).origins_angstrom == 0).all()
+    assert (sample_truth(config(max_shift_pixels=0.0), coordinates=1).origins_angstrom == 0).all()
 
 
 def test_seed_decides_everything_and_noise_level_nothing() -> None:
-    one, same = sample_truth(config(seed=5), moves=True), sample_truth(config(seed=5, snr=10.0), moves=True)
-    other = sample_truth(config(seed=6), moves=True)
+    one, same = sample_truth(config(seed=5), coordinates=1), sample_truth(config(seed=5, snr=10.0), coordinates=1)
+    other = sample_truth(config(seed=6), coordinates=1)
     for name in ("t", "rotations", "origins_angstrom", "defocus"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
         assert not np.array_equal(getattr(one, name), getattr(other, name)), name
@@ -62,7 +62,7 @@ def test_streams_are_independent() -> None:
 
 def test_ctf_carries_the_microscope() -> None:
     settings = config(voltage_kv=200.0, spherical_aberration_mm=1.2, amplitude_contrast=0.07, images=3)
-    truth = sample_truth(settings, moves=True)
+    truth = sample_truth(settings, coordinates=1)
     ctf = truth.ctf(settings)
     np.testing.assert_allclose(ctf.defocus_u_angstrom, truth.defocus[:, 0], rtol=1e-6)
     np.testing.assert_allclose(ctf.defocus_v_angstrom, truth.defocus[:, 1], rtol=1e-6)

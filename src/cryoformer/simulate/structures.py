@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cryoformer.errors import InputError
 
@@ -48,6 +48,18 @@ class AtomicModel:
             if REPRESENTATIVES.index(name) < rank[residue]:
                 found[residue], rank[residue] = atom, REPRESENTATIVES.index(name)
         return found
+
+    def part(self, atoms: Bool[np.ndarray, " p"]) -> "AtomicModel":
+        """Some of the atoms; the list of residues stays, so that their numbers stay."""
+        kept = np.flatnonzero(atoms)
+        return AtomicModel(
+            self.name,
+            self.positions_angstrom[kept],
+            tuple(self.elements[atom] for atom in kept),
+            tuple(self.atom_names[atom] for atom in kept),
+            self.atom_residue[kept],
+            self.residues,
+        )
 
     def chains(self) -> dict[str, Int[np.ndarray, " c"]]:
         """Indices of the polymer residues of every chain that has any."""
