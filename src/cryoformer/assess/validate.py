@@ -133,6 +133,11 @@ def _split(subject: Validated, run: Run, options: ValidateOptions, log: RunLog) 
 
 def _calibration(run: Run, truth_folder: Path) -> Outcome:
     truth = load_truth(truth_folder, run.box, run.pixel_size_angstrom, len(run.latents_mean))
+    if not truth.is_one_motion:
+        return not_run(
+            calibration.NAME,
+            "Calibration is along the curve of one motion; the truth has several coordinates or compositions.",
+        )
     found = calibration.calibrate(
         run.latents_mean.astype(np.float64), run.latents_covariance.astype(np.float64), truth.t
     )
