@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cryoformer.errors import InputError
 from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.sampling import sample_truth, stream
 
@@ -70,3 +71,46 @@ def test_ctf_carries_the_microscope() -> None:
     assert ctf.voltage_kv.tolist() == [200.0] * 3
     np.testing.assert_allclose(ctf.spherical_aberration_mm, 1.2)
     np.testing.assert_allclose(ctf.amplitude_contrast, 0.07)
+
+
+def test_coordinates_are_independent_and_states_are_the_nearest_cells_of_a_grid() -> None:
+    truth = sample_truth(config(states=4, images=4000), coordinates=2)
+    assert truth.coordinates.shape == (4000, 2)
+    # Standard error of a correlation of nothing 0.016.
+    assert abs(np.corrcoef(truth.coordinates.T)[0, 1]) < 0.06
+    first = [[0.125, 0.125], [0.125, 0.375], [0.125, 0.625], [0.125, 0.875], [0.375, 0.125]]
+    np.testing.assert_array_equal(truth.state_coordinates[:5], first)
+    apart = np.linalg.norm(truth.coordinates[:, None] - truth.state_coordinates, axis=2)
+    np.testing.assert_array_equal(truth.state, apart.argmin(axis=1))
+    np.testing.assert_array_equal(truth.t, sample_truth(config(images=4000), coordinates=1).t)
+    discrete = sample_truth(config(states=4, motion="discrete"), coordinates=2)
+    np.testing.assert_array_equal(discrete.coordinates, discrete.state_coordinates[discrete.state])
+
+
+def test_compositions_are_drawn_by_their_weights_and_change_nothing_else() -> None:
+    parts = [{"weight": 3}, {"weight": 1, "without": "A:1-2"}]
+    truth, plain = sample_truth(config(compositions=parts), coordinates=1), sample_truth(config(), coordinates=1)
+    # Standard error 0.01.
+    assert truth.composition.mean() == pytest.approx(0.25, abs=0.04)
+    np.testing.assert_array_equal(truth.state, 10 * truth.composition + plain.state)
+    np.testing.assert_array_equal(truth.state_composition, np.repeat([0, 1], 10))
+    np.testing.assert_allclose(truth.state_t, np.tile(plain.state_t, 2))
+    for name in ("t", "rotations", "origins_angstrom", "defocus"):
+        np.testing.assert_array_equal(getattr(truth, name), getattr(plain, name))
+    still = sample_truth(config(compositions=parts), coordinates=0)
+    np.testing.assert_array_equal(still.state, still.composition)
+    assert len(still.state_coordinates) == 2
+
+
+def test_more_states_than_can_be_kept_are_refused() -> None:
+    with pytest.raises(InputError, match="10 states for each of 4 coordinates are 10000 volumes"):
+        sample_truth(config(), coordinates=4)
+
+
+def test_only_what_there_is_several_of_is_written() -> None:
+    plain = set(sample_truth(config(), coordinates=1).arrays())
+    assert not plain & {"coordinates", "state_coordinates", "composition", "state_composition"}
+    assert set(sample_truth(config(), coordinates=2).arrays()) - plain == {"coordinates", "state_coordinates"}
+    parts = [{"weight": 1}, {"weight": 1}]
+    several = set(sample_truth(config(compositions=parts), coordinates=1).arrays())
+    assert several - plain == {"composition", "state_composition"}

@@ -110,7 +110,7 @@ def table_of(scores: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, source in scores["sources"].items():
         row: dict[str, Any] = {"name": name}
-        for mask in ("moving", "molecule"):
+        for mask in ("moving", "molecule", "given"):
             if mask in source["per_image"]:
                 row[f"{mask} AUC"] = source["per_image"][mask]["auc_mean"]
                 row[f"{mask} AUC, states"] = source["per_state"][mask]["auc_mean"]

@@ -97,8 +97,11 @@ def strided(particles: int, images: int) -> np.ndarray:
 
 
 def truth_masks(truth: Truth) -> dict[str, np.ndarray]:
-    """Masks over the true states: "molecule", and "moving" unless all states are the same."""
+    """Masks: "molecule" over the true states, "given" by the truth if it has one, "moving" unless no state differs."""
     masks: dict[str, np.ndarray] = {"molecule": molecule_mask(truth.states(), truth.pixel_size_angstrom)}
+    given = truth.given_mask()
+    if given is not None:
+        masks["given"] = given
     moving = moving_mask(truth.states(), truth.pixel_size_angstrom)
     if moving is not None:
         masks["moving"] = moving
@@ -166,7 +169,10 @@ def _state_summary(scores: VolumeScores, truth: Truth, present: list[int]) -> di
 def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, Any]:
     moving = mask_settings.MOVING_FRACTION, mask_settings.MOVING_GROW_ANGSTROM
     molecule = mask_settings.MOLECULE_FRACTION, mask_settings.MOLECULE_GROW_ANGSTROM
-    numbers = {"molecule": molecule, "moving": moving}
+    numbers = {
+        name: {"fraction": fraction, "grow_angstrom": grow, "edge_angstrom": mask_settings.EDGE_ANGSTROM}
+        for name, (fraction, grow) in (("molecule", molecule), ("moving", moving))
+    }
     return {
         "truth": truth.directory.name,
         "box": truth.box,
@@ -183,9 +189,7 @@ def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -
         "neighbours": NEIGHBOURS,
         "masks": {
             name: {
-                "fraction": numbers[name][0],
-                "grow_angstrom": numbers[name][1],
-                "edge_angstrom": mask_settings.EDGE_ANGSTROM,
+                **numbers.get(name, {}),
                 "voxels": float(mask.sum()),
                 "fraction_of_box": float(mask.mean()),
             }

@@ -5,7 +5,7 @@ state; optionally ``state`` [n], the state of every image) and ``gt/state_00.mrc
 of the images. Where several domains move independently, ``coordinates`` [n, c] and ``state_coordinates`` [m, c] hold
 all coordinates (and ``t`` the first); where particles differ in composition, ``composition`` [n] and
 ``state_composition`` [m] say which one they and the states have. Without ``state``, an image shows the state of its
-composition whose coordinates are nearest to its own.
+composition whose coordinates are nearest to its own. A benchmark's own mask may lie beside as ``mask.mrc``.
 """
 
 import re
@@ -22,6 +22,7 @@ from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
 
 ENTRIES = ("t", "state_t", "state", "coordinates", "state_coordinates", "composition", "state_composition")
+MASK_FILE = "mask.mrc"
 KEPT_BYTES = 2**29
 """Volumes are kept in memory up to this size in all."""
 
@@ -104,8 +105,19 @@ class Truth:
         """All true volumes in order."""
         return (self.state(index) for index in range(len(self)))
 
+    def given_mask(self) -> Float32[np.ndarray, "d d d"] | None:
+        """The mask that comes with the truth as ``mask.mrc``, at the run's box; None where there is none.
+
+        Raises:
+            InputError: the file is no cube of the run's extent.
+        """
+        path = self.directory / MASK_FILE
+        return self._read_volume(path, is_mask=True) if path.is_file() else None
+
     def _read_state(self, index: int) -> Float32[np.ndarray, "d d d"]:
-        path = self.state_files[index]
+        return self._read_volume(self.state_files[index])
+
+    def _read_volume(self, path: Path, is_mask: bool = False) -> Float32[np.ndarray, "d d d"]:
         volume, pixel_size = read_mrc_volume(path)
         size = volume.shape[0]
         if volume.shape != (size, size, size):
@@ -120,7 +132,9 @@ class Truth:
                 f"{path}: {size} pixels of {pixel_size:.4g} A span {size * pixel_size:.1f} A, but the run's {self.box} "
                 f"pixels of {self.pixel_size_angstrom:.4g} A span {expected:.1f} A; give the truth of the same stack"
             )
-        return crop_volume(volume, self.box)
+        cropped = crop_volume(volume, self.box)
+        # A density keeps its sum, a mask its values.
+        return (cropped * np.float32((self.box / size) ** 3)).clip(0.0, 1.0) if is_mask else cropped
 
 
 def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, particles: int) -> Truth:

@@ -31,7 +31,7 @@ SOURCE_STYLES = {
     "mask_alone": ("mask alone", GREY, ":", 1.4),
 }
 """Label, colour, line and width of the sources that every evaluation has."""
-MASK_TITLES = {"molecule": "whole molecule", "moving": "moving region"}
+MASK_TITLES = {"molecule": "whole molecule", "given": "mask of the truth", "moving": "moving region"}
 MOST_POINTS = 20_000
 LARGEST_ENERGY = 8.0
 """Colours end at so many kT: beyond, a bin holds a particle or none."""

@@ -40,7 +40,21 @@ def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
             f" Over the {MASK_TITLES.get(mask, mask)}, the volumes of single images score an FSC area of "
             f"{scores['auc_mean']:.3f} against the truth (a perfect map {perfect:.3f}, the consensus map {base:.3f})."
         )
-    return text + f" The latents predict the true motion with R² = {ours['latents']['knn_r2']:.2f}."
+    return text + _latents_in_words(ours["latents"])
+
+
+def _latents_in_words(latents: dict[str, Any]) -> str:
+    """What the latents say of the true motion, of each of several motions, and of the true compositions."""
+    text = ""
+    if "coordinates" in latents:
+        each = " and ".join(f"{scores['knn_r2']:.2f}" for scores in latents["coordinates"])
+        text += f" The latents predict the true motions with R² = {each}."
+    elif latents["knn_r2"] is not None:
+        text += f" The latents predict the true motion with R² = {latents['knn_r2']:.2f}."
+    if "classes" in latents:
+        accuracy = latents["classes"]["knn_balanced_accuracy"]
+        text += f" They tell the true compositions with a balanced accuracy of {accuracy:.2f}."
+    return text
 
 
 def motion_summary(found: Findings) -> str:

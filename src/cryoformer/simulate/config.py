@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cryoformer.errors import InputError
+from cryoformer.simulate.structures import find_model
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -32,7 +33,9 @@ class SimulateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[Path, ...] = Field(min_length=1)
-    """Atomic models of one molecule (PDB or mmCIF), the keyframes of its motion; one alone stands still."""
+    """Atomic models of one molecule (PDB or mmCIF), the keyframes of its motion; one alone stands still.
+
+    ``adk_closed`` and ``adk_open`` stand for the models that come with the package."""
     out: Path
     """Folder to write; must not exist or be empty."""
     images: int = Field(gt=0)
@@ -78,6 +81,11 @@ class SimulateConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise InputError(f"simulation settings: {_reasons(error)}") from error
+
+    @field_validator("models")
+    @classmethod
+    def _with_package_models(cls, models: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(find_model(model) for model in models)
 
     @field_validator("moving", "chains")
     @classmethod
