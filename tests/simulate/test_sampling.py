@@ -108,9 +108,12 @@ def test_more_states_than_can_be_kept_are_refused() -> None:
 
 
 def test_only_what_there_is_several_of_is_written() -> None:
-    plain = set(sample_truth(config(), coordinates=1).arrays())
-    assert not plain & {"coordinates", "state_coordinates", "composition", "state_composition"}
-    assert set(sample_truth(config(), coordinates=2).arrays()) - plain == {"coordinates", "state_coordinates"}
+    one, two, none = (np.ones((2, coordinates), dtype=bool) for coordinates in (1, 2, 0))
+    plain = set(sample_truth(config(), coordinates=1).arrays(one[:1]))
+    assert not plain & {"coordinates", "state_coordinates", "composition", "state_composition", "composition_moves"}
+    assert set(sample_truth(config(), coordinates=2).arrays(two[:1])) - plain == {"coordinates", "state_coordinates"}
     parts = [{"weight": 1}, {"weight": 1}]
-    several = set(sample_truth(config(compositions=parts), coordinates=1).arrays())
-    assert several - plain == {"composition", "state_composition"}
+    moving = set(sample_truth(config(compositions=parts), coordinates=1).arrays(one))
+    still = set(sample_truth(config(compositions=parts), coordinates=0).arrays(none))
+    assert moving - plain == {"composition", "state_composition", "composition_moves"}
+    assert still - plain == {"composition", "state_composition"}

@@ -108,3 +108,11 @@ def test_impossible_compositions_are_named(without: str, complaint: str) -> None
     (model,) = read_models(adk_models()[:1])
     with pytest.raises(InputError, match=complaint):
         present_atoms(model, [Composition(weight=1, without=without)])
+
+
+def test_a_missing_part_does_not_move() -> None:
+    parts = [{"weight": 1}, {"weight": 1, "without": "A:110-170"}, {"weight": 1, "without": "A:110-140"}]
+    both = specimen(independent_domains=True, compositions=parts)
+    np.testing.assert_array_equal(both.moving(), [[True, True], [False, True], [True, True]])
+    np.testing.assert_array_equal(specimen(compositions=parts).moving(), [[True]] * 3)
+    assert specimen(models=1, compositions=parts).moving().shape == (3, 0)

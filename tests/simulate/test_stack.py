@@ -291,6 +291,7 @@ def test_truth_of_two_motions_and_two_compositions(mixed: Path) -> None:
     np.testing.assert_array_equal(truth["t"], truth["coordinates"][:, 0])
     np.testing.assert_array_equal(truth["state_composition"][truth["state"]], truth["composition"])
     np.testing.assert_array_equal(truth["state_coordinates"][truth["state"]], truth["coordinates"])
+    np.testing.assert_array_equal(truth["composition_moves"], [[True, True], [False, True]])
     models = [read_models([path])[0] for path in sorted((mixed / "models").iterdir())]
     numbers = [{residue.number for residue in model.residues} for model in models]
     assert all(set(range(117, 164)) <= found for found in numbers[:4])

@@ -17,12 +17,16 @@ def latent_summary(latents: Float[np.ndarray, "n k"], truth: Truth) -> dict[str,
     """Scores of latents as JSON-able values (see docs/metrics.md).
 
     With several coordinates, the scores at the top are those of the coordinate that is predicted worst: all of them
-    have to be found. Where particles differ in composition alone, they are None.
+    have to be found. A coordinate is looked for among the particles that show it. Where particles differ in composition
+    alone, those scores are None.
     """
     if truth.composition is not None and not truth.moves:
         summary: dict[str, Any] = NOTHING | {"neighbours": min(NEIGHBOURS, len(latents) - 1)}
     else:
-        each = [asdict(latent_scores(latents, coordinate)) for coordinate in truth.coordinates.T]
+        shown = [truth.showing(number) for number in range(truth.coordinates.shape[1])]
+        each = [
+            asdict(latent_scores(latents[rows], truth.coordinates[rows, number])) for number, rows in enumerate(shown)
+        ]
         summary = dict(min(each, key=lambda scores: scores["knn_r2"]))
         if len(each) > 1:
             summary["knn_r2_mean"] = float(np.mean([scores["knn_r2"] for scores in each]))

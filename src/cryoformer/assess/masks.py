@@ -98,7 +98,8 @@ def state_spread(states: Iterable[Float[np.ndarray, "d d d"]], weights: Iterable
         largest = max(largest, float(np.abs(volume).max()))
     if count == 0:
         raise InputError("there are no states to compare; expected at least one volume")
-    return StateSpread(mean, np.sqrt(squares / count), largest)
+    # Rounding may leave a little less than nothing where all states agree.
+    return StateSpread(mean, np.sqrt(np.maximum(squares, 0.0) / count), largest)
 
 
 def density_threshold(volume: Float[np.ndarray, "d d d"], fraction: float = MOLECULE_FRACTION) -> float:

@@ -4,7 +4,8 @@ A truth folder holds ``truth.npz`` (``t`` [n], the motion coordinate of every im
 state; optionally ``state`` [n], the state of every image) and ``gt/state_00.mrc`` ..., one volume per state on the grid
 of the images. Where several domains move independently, ``coordinates`` [n, c] and ``state_coordinates`` [m, c] hold
 all coordinates (and ``t`` the first); where particles differ in composition, ``composition`` [n] and
-``state_composition`` [m] say which one they and the states have. Without ``state``, an image shows the state of its
+``state_composition`` [m] say which one they and the states have, ``composition_moves`` [k, c] which coordinates a
+composition shows. Without ``state``, an image shows the state of its
 composition whose coordinates are nearest to its own. A benchmark's own mask may lie beside as ``mask.mrc``.
 """
 
@@ -16,12 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
 
-ENTRIES = ("t", "state_t", "state", "coordinates", "state_coordinates", "composition", "state_composition")
+ENTRIES = (
+    "t",
+    "state_t",
+    "state",
+    "coordinates",
+    "state_coordinates",
+    "composition",
+    "state_composition",
+    "composition_moves",
+)
 MASK_FILE = "mask.mrc"
 KEPT_BYTES = 2**29
 """Volumes are kept in memory up to this size in all."""
@@ -44,6 +54,8 @@ class Truth:
     composition: Int64[np.ndarray, " n"] | None = None
     """Number of every image's composition, None where there is one."""
     state_composition: Int64[np.ndarray, " m"] | None = None
+    composition_moves: Bool[np.ndarray, "k c"] | None = None
+    """Which coordinates each composition shows; None: all show all."""
     _kept: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
 
     def __len__(self) -> int:
@@ -72,6 +84,12 @@ class Truth:
     def is_one_motion(self) -> bool:
         """Whether one coordinate says all about an image: one motion, one composition."""
         return self.coordinates.shape[1] == 1 and self.composition is None
+
+    def showing(self, coordinate: int) -> Int64[np.ndarray, " k"]:
+        """Images that show a coordinate: those whose composition has the part that moves along it."""
+        if self.composition is None or self.composition_moves is None:
+            return np.arange(len(self.coordinates))
+        return np.flatnonzero(self.composition_moves[self.composition, coordinate])
 
     @property
     def moves(self) -> bool:
@@ -175,6 +193,11 @@ def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, part
             raise InputError(f"{path}: there are particles of a composition that no state has")
     elif composition is not None or state_composition is not None:
         raise InputError(f"{path}: expected `composition` [images] and `state_composition` [states], found one of them")
+    shows = entries.get("composition_moves")
+    if shows is not None and composition is not None:
+        shows = np.asarray(shows, dtype=bool)
+        if shows.shape != (len(shows), coordinates.shape[1]) or composition.max() >= len(shows):
+            raise InputError(f"{path}: expected `composition_moves` of shape (compositions, {coordinates.shape[1]})")
     state = _numbers(path, entries, "state", len(t), below=len(files))
     if state is None:
         state = _nearest_states(coordinates, state_coordinates, composition, state_composition)
@@ -190,6 +213,7 @@ def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, part
         state_coordinates,
         composition,
         state_composition,
+        shows,
     )
 
 

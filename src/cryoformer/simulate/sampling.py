@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cryoformer.errors import InputError
 from cryoformer.imaging.ctf import CTFParameters
@@ -43,8 +43,11 @@ class ImageTruth:
         """The first coordinate of every state."""
         return self.state_coordinates[:, 0]
 
-    def arrays(self) -> dict[str, Any]:
-        """What goes into ``truth.npz``: coordinates and compositions only where there are several."""
+    def arrays(self, moving: Bool[np.ndarray, "k _"]) -> dict[str, Any]:
+        """What goes into ``truth.npz``: coordinates and compositions only where there are several.
+
+        ``moving`` says of every composition which coordinates it shows: a part that is missing does not move.
+        """
         entries: dict[str, Any] = {
             "t": self.t,
             "state": self.state,
@@ -57,6 +60,7 @@ class ImageTruth:
             entries |= {"coordinates": self.coordinates, "state_coordinates": self.state_coordinates}
         if self.state_composition.any():
             entries |= {"composition": self.composition, "state_composition": self.state_composition}
+            entries |= {"composition_moves": moving} if moving.size else {}
         return entries
 
     def ctf(self, config: SimulateConfig) -> CTFParameters:

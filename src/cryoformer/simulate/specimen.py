@@ -23,6 +23,20 @@ class Specimen:
     segments: tuple[SegmentReport, ...]
     present: Bool[np.ndarray, "k p"]
 
+    def moving(self) -> Bool[np.ndarray, "k c"]:
+        """Whether a composition has any of the atoms that move along a coordinate; no columns where nothing moves."""
+        path = self.path
+        along = path.group_coordinate or (0,) * path.groups
+        columns = []
+        for coordinate in range(path.coordinates):
+            groups = [
+                group
+                for group in range(path.groups)
+                if along[group] == coordinate and any(segment[group] is not None for segment in path.screws)
+            ]
+            columns.append(self.present[:, np.isin(path.atom_group, groups)].any(axis=1))
+        return np.array(columns, dtype=bool).reshape(path.coordinates, len(self.present)).T
+
     def state(
         self, coordinates: Float[np.ndarray, " c"], composition: int
     ) -> tuple[AtomicModel, Float[np.ndarray, "q 3"]]:

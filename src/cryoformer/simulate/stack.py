@@ -64,7 +64,7 @@ def simulate(config: SimulateConfig, show_progress: bool = False) -> Path:
         _write_star(config, folder / "particles.star", truth)
         np.savez(
             folder / "truth.npz",
-            **truth.arrays(),
+            **truth.arrays(specimen.moving()),
             snr=np.float64(config.snr),
             apix=np.float64(config.pixel_size_angstrom),
         )
