@@ -1,10 +1,14 @@
 """Every recipe loads with the loader that its command uses, and says what it claims."""
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from cryoformer.assess.truth import load_truth
+from cryoformer.files import write_mrc_volume
 from cryoformer.reconstruct.config import load_config
 from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.specimen import present_atoms
@@ -54,3 +58,19 @@ def test_the_spike_recipe_names_residues_of_its_model(shared_data: Path) -> None
     lost = [1 - float(atoms.mean()) for atoms in (without_binding, without_terminal)]
     assert 0.04 < lost[0] < 0.09
     assert 0.06 < lost[1] < 0.12
+
+
+def test_the_script_for_benchmarks_makes_a_truth_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (RECIPES[0].parents[1] / "docs" / "recipes.md").read_text()
+    script = text.split("```python\n")[1].split("```")[0]
+    benchmark = tmp_path / "IgG-1D"
+    for number in range(3):
+        write_mrc_volume(benchmark / "vols/128_org" / f"{number:03d}.mrc", np.full((16,) * 3, number, np.float32), 3.0)
+    write_mrc_volume(benchmark / "init_mask" / "mask.mrc", np.ones((16,) * 3, dtype=np.float32), 3.0)
+    (benchmark / "gt_latents.pkl").write_bytes(pickle.dumps(np.repeat(np.arange(3), 4)))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "recipes.md", "exec"), {})
+    truth = load_truth(tmp_path / "truth", 16, 3.0, 12)
+    np.testing.assert_array_equal(truth.state_of_image, np.repeat(np.arange(3), 4))
+    assert [volume.max() for volume in truth.states()] == [0.0, 1.0, 2.0]
+    assert truth.given_mask() is not None
