@@ -304,6 +304,6 @@ def test_truth_of_two_motions_and_two_compositions(mixed: Path) -> None:
 
 
 def test_settings_that_are_not_used_leave_no_trace(noisy: Path) -> None:
-    """Sets made before these settings were there keep their bytes."""
+    """A set of one motion and one composition is written as if there were no other kind."""
     record = json.loads((noisy / "simulation.json").read_text())
     assert not {"compositions", "independent_domains", "coordinates"} & (set(record["settings"]) | set(record))
