@@ -71,7 +71,11 @@ def measure(particles: Path, truth: Path, run: Path, preset: str) -> dict[str, o
             name: {mask: round(value["auc_mean"], 4) for mask, value in source["per_image"].items()}
             for name, source in scores.items()
         },
-        "r2": {name: round(s["latents"]["knn_r2"], 4) for name, s in scores.items() if s["latents"]},
+        "r2": {
+            name: round(s["latents"]["knn_r2"], 4)
+            for name, s in scores.items()
+            if s["latents"] and s["latents"]["knn_r2"] is not None
+        },
     }
 
 

@@ -1,9 +1,14 @@
 """Coverage of honest and of boastful posteriors, over a curved motion with known truth."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cryoformer.assess.calibration import calibrate, calibration_outcome, motion_curve
+from assess.toy_mixture import write_mixture
+from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
+from cryoformer.assess.calibration import calibrate, calibrate_run, calibration_outcome, motion_curve
+from cryoformer.assess.truth import load_truth
 from cryoformer.errors import InputError
 
 
@@ -65,3 +70,12 @@ def test_truth_without_motion_and_too_few_particles_are_refused() -> None:
 def test_truth_of_two_states_gives_a_line() -> None:
     mean, _, t = posteriors(0.2)
     assert len(motion_curve(mean, np.round(t))) == 2
+
+
+def test_calibration_is_of_one_motion(tmp_path: Path) -> None:
+    write_mixture(tmp_path / "several")
+    several = load_truth(tmp_path / "several", BOX, PIXEL_SIZE, PARTICLES)
+    run = ToyRun(tmp_path)
+    assert calibrate_run(run.latents_mean, run.latents_covariance, several).verdict == "not run"
+    one = load_truth(write_truth(tmp_path / "one"), BOX, PIXEL_SIZE, PARTICLES)
+    assert calibrate_run(run.latents_mean, run.latents_covariance, one).verdict != "not run"

@@ -2,17 +2,22 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from assess.toy_run import BOX, PARTICLES, STATES, ToyRun, write_truth
-from cryoformer.assess.evaluate import evaluate, evaluate_run, strided
+from assess.toy_mixture import write_mixture
+from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
+from cryoformer.assess.compare import markdown_table, table_of
+from cryoformer.assess.evaluate import evaluate, evaluate_run, evaluate_sources, strided
 from cryoformer.assess.fsc import perfect_auc
-from cryoformer.assess.sources import FinishedRun, HomogeneousSource, VolumeSource, run_sources
+from cryoformer.assess.sources import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
+from cryoformer.assess.truth import load_truth
 from cryoformer.errors import InputError
+from cryoformer.files import write_mrc_volume
 
 
 @pytest.fixture
@@ -110,3 +115,41 @@ def test_a_failed_reconstruction_writes_nothing(
     with pytest.raises(InputError, match="not numbers"):
         evaluate(run.path, truth_folder)
     assert not (run.path / "evaluation.json").exists()
+
+
+def test_two_motions_in_two_compositions_are_scored(tmp_path: Path) -> None:
+    folder = tmp_path / "truth"
+    write_mixture(folder)
+    truth = load_truth(folder, BOX, PIXEL_SIZE, PARTICLES)
+    volumes = list(truth.states())
+    latents = truth.state_of_image[:, None].astype(np.float64)
+
+    def decode(points: np.ndarray) -> Iterator[np.ndarray]:
+        return (volumes[round(float(point[0]))] for point in points)
+
+    source = LatentSource("perfect", latents, lambda rows: decode(latents[rows]), decode)
+    write_mrc_volume(folder / "mask.mrc", np.ones((BOX, BOX, BOX), dtype=np.float32), PIXEL_SIZE)
+    result = evaluate_sources([source], truth, images=20)
+    assert (result["settings"]["coordinates"], result["settings"]["compositions"]) == (2, 2)
+    assert list(result["settings"]["masks"]) == ["molecule", "given", "moving"]
+    perfect = result["sources"]["perfect"]
+    assert perfect["per_state"]["moving"]["auc_mean"] == pytest.approx(perfect_auc(BOX))
+    assert len(perfect["latents"]["coordinates"]) == 2
+    assert perfect["latents"]["classes"]["classes"] == 2
+    json.dumps(result, allow_nan=False)
+    row = table_of(result)[0]
+    assert row["R2"] == min(row["R2 of t1"], row["R2 of t2"])
+    assert row["class accuracy"] == perfect["latents"]["classes"]["knn_balanced_accuracy"]
+    table = markdown_table(table_of(result)).splitlines()
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    assert "given AUC" in table[0]
+
+
+def test_the_blind_reference_weighs_states_by_how_many_images_show_them(tmp_path: Path) -> None:
+    write_mixture(tmp_path, motions=False)
+    archive = dict(np.load(tmp_path / "truth.npz"))
+    rare = np.arange(PARTICLES) < 3
+    np.savez(tmp_path / "truth.npz", **archive | {"state": rare.astype(int), "composition": rare.astype(int)})
+    truth = load_truth(tmp_path, BOX, PIXEL_SIZE, PARTICLES)
+    blind = evaluate_sources([], truth, images=PARTICLES)["sources"]["noise_free_mean"]["per_state"]["moving"]["auc"]
+    assert blind[0] > blind[1] + 0.02

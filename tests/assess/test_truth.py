@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, blob, toy_states, write_truth
 from cryoformer.assess.truth import crop_volume, load_truth
 from cryoformer.errors import InputError
+from cryoformer.files import write_mrc_volume
 
 
 def test_states_come_in_order_and_images_know_theirs(tmp_path: Path) -> None:
@@ -89,3 +91,65 @@ def test_a_coordinate_that_is_no_number_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "truth.npz", t=np.array([0.0, np.nan]), state_t=np.arange(5.0))
     with pytest.raises(InputError, match="row 1 of t"):
         load_truth(tmp_path, BOX, PIXEL_SIZE, 2)
+
+
+def test_images_show_the_nearest_state_of_their_composition(tmp_path: Path) -> None:
+    entries = write_mixture(tmp_path)
+    truth = load_truth(tmp_path, BOX, PIXEL_SIZE, PARTICLES)
+    np.testing.assert_array_equal(truth.coordinates, entries["coordinates"])
+    state = entries.pop("state")
+    # Off the grid, but nearer to the same state than to any other.
+    entries["coordinates"] = entries["coordinates"] + np.random.default_rng(0).uniform(-0.4, 0.4, (PARTICLES, 2))
+    np.savez(tmp_path / "truth.npz", **entries)
+    found = load_truth(tmp_path, BOX, PIXEL_SIZE, PARTICLES)
+    np.testing.assert_array_equal(found.state_of_image, state)
+    assert found.composition is not None
+    assert not found.is_one_motion
+    np.testing.assert_allclose(found.occupancies.sum(), 1.0)
+
+
+def test_a_series_changes_one_thing_at_a_time(tmp_path: Path) -> None:
+    entries = write_mixture(tmp_path / "both")
+    truth = load_truth(tmp_path / "both", BOX, PIXEL_SIZE, PARTICLES)
+    series = truth.series()
+    np.testing.assert_array_equal(truth.state_coordinates[series], [[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    assert set(entries["state_composition"][series]) == {np.bincount(entries["composition"]).argmax()}
+    assert truth.label(int(series[0])).endswith("t = -1.00, 0.00")
+    write_mixture(tmp_path / "parts", motions=False)
+    parts = load_truth(tmp_path / "parts", BOX, PIXEL_SIZE, PARTICLES)
+    assert parts.series().tolist() == [0, 1]
+    assert [parts.label(state) for state in (0, 1)] == ["composition 1", "composition 2"]
+    one = load_truth(write_truth(tmp_path / "one"), BOX, PIXEL_SIZE, PARTICLES)
+    assert one.series().tolist() == list(range(STATES))
+    assert one.is_one_motion
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"coordinates": np.zeros((3, 2))}, "expected finite `coordinates` of shape"),
+        ({"state_coordinates": np.zeros((18, 3))}, "2 coordinates of the particles, 3 of the states"),
+        ({"composition": None}, "found one of them"),
+        ({"composition_moves": np.ones((2, 3), dtype=bool)}, "expected `composition_moves` of shape"),
+        ({"composition_moves": np.ones((1, 2), dtype=bool)}, "expected `composition_moves` of shape"),
+        ({"composition": np.full(PARTICLES, 7)}, "a composition that no state has"),
+        ({"composition": np.full(PARTICLES, -1)}, "expected `composition` to hold"),
+    ],
+)
+def test_coordinates_and_compositions_that_do_not_fit_are_refused(
+    tmp_path: Path, changes: dict[str, np.ndarray | None], complaint: str
+) -> None:
+    entries = write_mixture(tmp_path) | changes
+    np.savez(tmp_path / "truth.npz", **{name: values for name, values in entries.items() if values is not None})
+    with pytest.raises(InputError, match=complaint):
+        load_truth(tmp_path, BOX, PIXEL_SIZE, PARTICLES)
+
+
+def test_a_mask_that_comes_with_the_truth_keeps_its_values_when_cropped(tmp_path: Path) -> None:
+    write_truth(tmp_path, box=2 * BOX)
+    truth = load_truth(tmp_path, BOX, PIXEL_SIZE, PARTICLES)
+    assert truth.given_mask() is None
+    write_mrc_volume(tmp_path / "mask.mrc", blob((0, 0, 0), 12.0, 2 * BOX), PIXEL_SIZE / 2)
+    mask = truth.given_mask()
+    assert mask is not None
+    np.testing.assert_allclose(mask, blob((0, 0, 0), 6.0), atol=0.02)

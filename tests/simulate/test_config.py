@@ -6,6 +6,7 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.simulate.config import SimulateConfig
+from cryoformer.simulate.structures import adk_models
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 LEAST = {"models": ["a.cif", "b.cif"], "out": "out", "images": 10, "box": 32, "pixel_size_angstrom": 2.0, "snr": 0.1}
@@ -22,6 +23,11 @@ def test_paper_recipes_are_twenty_thousand_images_of_ten_discrete_states(snr: fl
 def test_overrides_win_over_the_recipe() -> None:
     config = SimulateConfig.from_yaml(RECIPES / "pedv_snr0.1.yaml", models=["a.cif"], out="x", images=7, snr=None)
     assert (config.images, config.snr) == (7, 0.1)
+
+
+def test_models_of_the_package_have_names() -> None:
+    assert SimulateConfig(**LEAST | {"models": ["adk_closed", "adk_open"]}).models == adk_models()
+    assert SimulateConfig(**LEAST).models == (Path("a.cif"), Path("b.cif"))
 
 
 def test_low_pass_defaults_to_two_pixels() -> None:
@@ -49,6 +55,9 @@ def test_chains_are_separated_by_commas() -> None:
         ({"moving": " "}, "moving: "),
         ({"max_shift_pixels": -1.0}, "max_shift_pixels: "),
         ({"amplitude_contrast": 1.5}, "amplitude_contrast: "),
+        ({"compositions": [{"weight": 1}]}, "compositions: .*one composition is no choice"),
+        ({"compositions": [{"weight": 1}, {"weight": 0}]}, r"compositions\.1\.weight: .*greater than 0"),
+        ({"compositions": [{"weight": 1}, {"share": 1}]}, r"compositions\.1\.share: no such setting"),
         ({"boxx": 3}, "boxx: no such setting"),
     ],
 )

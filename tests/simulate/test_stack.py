@@ -250,3 +250,60 @@ def test_made_up_models_from_files_of_two_formats(tmp_path: Path) -> None:
     folder = run(tmp_path / "set", models=[tmp_path / "start.cif", tmp_path / "end.cif"])
     (domain,) = json.loads((folder / "simulation.json").read_text())["segments"][0]["domains"]
     assert domain["rotation_degrees"] == pytest.approx(40, abs=2)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two motions and two compositions, without noise."""
+    parts = [{"weight": 0.6}, {"weight": 0.4, "without": "A:117-163"}]
+    changes = {"independent_domains": True, "compositions": parts, "states": 2, "motion": "discrete", "images": 24}
+    return run(tmp_path_factory.mktemp("mixed") / "set", snr=float("inf"), **changes)
+
+
+def test_images_show_their_own_coordinates_and_composition(mixed: Path) -> None:
+    """The volumes of the states, projected by code that shares nothing with the projection of atoms."""
+    particles = load_particles(mixed / "particles.star")
+    images = particles.images(np.arange(24)).astype(np.float64)
+    truth = np.load(mixed / "truth.npz")
+    volumes = [torch.from_numpy(read_mrc_volume(path)[0]) for path in sorted((mixed / "gt").iterdir())]
+    assert len(volumes) == 8
+    transfer = contrast_transfer(particles.ctf, BOX, PIXEL)
+    for index, state in enumerate(truth["state"]):
+        rotation = torch.from_numpy(particles.rotations[index]).float()
+        shift = torch.from_numpy(particles.shifts_angstrom[index]).float()
+        errors = []
+        for volume in volumes:
+            projection = project_volume_reference(volume, rotation, shift, PIXEL)
+            expected = fourier_to_images(images_to_fourier(projection) * transfer[index], BOX).double().numpy()
+            errors.append(((images[index] - expected) ** 2).sum())
+        # A motion along the line of sight changes little, but no other state fits clearly better.
+        assert errors[state] < 1.05 * min(errors)
+        # By its mass an image tells its composition whatever the view.
+        sums = [float(volume.sum()) for volume in volumes]
+        assert images[index].sum() == pytest.approx(0.1 * sums[state], rel=0.02)
+    assert sums[4] < 0.85 * sums[0]
+
+
+def test_truth_of_two_motions_and_two_compositions(mixed: Path) -> None:
+    truth = np.load(mixed / "truth.npz")
+    assert truth["coordinates"].shape == (24, 2)
+    assert truth["state_coordinates"].shape == (8, 2)
+    np.testing.assert_array_equal(truth["t"], truth["coordinates"][:, 0])
+    np.testing.assert_array_equal(truth["state_composition"][truth["state"]], truth["composition"])
+    np.testing.assert_array_equal(truth["state_coordinates"][truth["state"]], truth["coordinates"])
+    np.testing.assert_array_equal(truth["composition_moves"], [[True, True], [False, True]])
+    models = [read_models([path])[0] for path in sorted((mixed / "models").iterdir())]
+    numbers = [{residue.number for residue in model.residues} for model in models]
+    assert all(set(range(117, 164)) <= found for found in numbers[:4])
+    assert not any(set(range(117, 164)) & found for found in numbers[4:])
+    record = json.loads((mixed / "simulation.json").read_text())
+    assert [each.split("-")[0] for each in record["coordinates"]] == ["A:117", "A:30"]
+    whole, part = record["compositions"]
+    assert (whole["without"], part["without"]) == (None, "A:117-163")
+    assert (whole["atoms"], part["atoms"]) == (len(models[0].elements), len(models[4].elements))
+
+
+def test_settings_that_are_not_used_leave_no_trace(noisy: Path) -> None:
+    """A set of one motion and one composition is written as if there were no other kind."""
+    record = json.loads((noisy / "simulation.json").read_text())
+    assert not {"compositions", "independent_domains", "coordinates"} & (set(record["settings"]) | set(record))

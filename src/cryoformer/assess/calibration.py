@@ -25,7 +25,8 @@ from numpy.polynomial import legendre
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from cryoformer.assess.outcome import Outcome
+from cryoformer.assess.outcome import Outcome, not_run
+from cryoformer.assess.truth import Truth
 from cryoformer.errors import InputError
 
 NAME = "calibration"
@@ -50,6 +51,17 @@ class Calibration:
     def scale(self) -> float:
         """Factor by which the standard deviations would have to grow for the errors to have unit variance."""
         return float(np.sqrt((self.standardised**2).mean()))
+
+
+def calibrate_run(mean: Float[np.ndarray, "n k"], covariance: Float[np.ndarray, "n k k"], truth: Truth) -> Outcome:
+    """The calibration of a run's latents against a truth; not run where the truth is not one motion.
+
+    Raises:
+        InputError: as :func:`calibrate`.
+    """
+    if not truth.is_one_motion:
+        return not_run(NAME, "It is along the curve of one motion; the truth has several coordinates or compositions.")
+    return calibration_outcome(calibrate(mean, covariance, truth.t))
 
 
 def calibrate(

@@ -102,19 +102,44 @@ def score_results(opened: Sequence[Result], truth_dir: Path | str, images: int) 
 
 
 def table_of(scores: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per method: areas under the FSC and resolutions, per image and per state, and R2 of the latents."""
+    """One row per method: areas under the FSC and resolutions, per image and per state, and scores of the latents.
+
+    Several coordinates have a column each beside the R2 of the worst one; compositions have two.
+    """
+    columns = _latent_columns(scores["settings"])
     rows = []
     for name, source in scores["sources"].items():
         row: dict[str, Any] = {"name": name}
-        for mask in ("moving", "molecule"):
+        for mask in ("moving", "molecule", "given"):
             if mask in source["per_image"]:
                 row[f"{mask} AUC"] = source["per_image"][mask]["auc_mean"]
                 row[f"{mask} AUC, states"] = source["per_state"][mask]["auc_mean"]
                 row[f"{mask} A, states"] = source["per_state"][mask]["resolution_angstrom_mean"]
-        row["R2"] = source["latents"]["knn_r2"] if source["latents"] else None
+        for column, place in columns.items():
+            row[column] = _look_up(source["latents"], place)
         row["fit s"] = scores.get("results", {}).get(name, {}).get("fit_seconds")
         rows.append(row)
     return rows
+
+
+def _latent_columns(settings: dict[str, Any]) -> dict[str, tuple[str | int, ...]]:
+    """Columns of the latents' scores, and where their values stand in what is said of the latents."""
+    columns: dict[str, tuple[str | int, ...]] = {"R2": ("knn_r2",)}
+    for number in range(settings["coordinates"] if settings["coordinates"] > 1 else 0):
+        columns[f"R2 of t{number + 1}"] = ("coordinates", number, "knn_r2")
+    if settings["compositions"] > 1:
+        columns["class accuracy"] = ("classes", "knn_balanced_accuracy")
+        columns["class ARI"] = ("classes", "kmeans_rand")
+    return columns
+
+
+def _look_up(entry: Any, place: tuple[str | int, ...]) -> Any:
+    """What stands at a place of nested results; None where there is nothing."""
+    for key in place:
+        if entry is None:
+            return None
+        entry = entry[key]
+    return entry
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:

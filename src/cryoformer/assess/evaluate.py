@@ -7,7 +7,6 @@ method blind to the motion could do, and the mask alone, which is what the shape
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 from cryoformer import __version__
 from cryoformer.assess import masks as mask_settings
 from cryoformer.assess.fsc import perfect_auc, resolution
-from cryoformer.assess.heterogeneity import NEIGHBOURS, latent_scores
+from cryoformer.assess.heterogeneity import NEIGHBOURS
+from cryoformer.assess.latent_summary import latent_summary
 from cryoformer.assess.masks import molecule_mask, moving_mask, state_spread
 from cryoformer.assess.scores import VolumeScores, score_volumes
 from cryoformer.assess.sources import (
@@ -73,7 +73,8 @@ def evaluate_sources(sources: Iterable[VolumeSource], truth: Truth, images: int 
     indices = strided(len(truth.t), images)
     masks = truth_masks(truth)
     results = {source.name: _evaluate_source(source, truth, masks, indices) for source in sources}
-    mean = HomogeneousSource("noise_free_mean", state_spread(truth.states()).mean.astype(np.float32))
+    spread = state_spread(truth.states(), truth.occupancies)
+    mean = HomogeneousSource("noise_free_mean", spread.mean.astype(np.float32))
     results[mean.name] = _evaluate_source(mean, truth, masks, indices)
     results["mask_alone"] = _evaluate_source(
         HomogeneousSource("mask_alone", np.ones_like(mean.volume)), truth, masks, indices
@@ -96,8 +97,11 @@ def strided(particles: int, images: int) -> np.ndarray:
 
 
 def truth_masks(truth: Truth) -> dict[str, np.ndarray]:
-    """Masks over the true states: "molecule", and "moving" unless all states are the same."""
+    """Masks: "molecule" over the true states, "given" by the truth if it has one, "moving" unless no state differs."""
     masks: dict[str, np.ndarray] = {"molecule": molecule_mask(truth.states(), truth.pixel_size_angstrom)}
+    given = truth.given_mask()
+    if given is not None:
+        masks["given"] = given
     moving = moving_mask(truth.states(), truth.pixel_size_angstrom)
     if moving is not None:
         masks["moving"] = moving
@@ -123,7 +127,7 @@ def _evaluate_source(
                 f"{source.name} has latents of {len(source.latents)} particles, the truth {len(states)}; "
                 "give the truth of the same stack"
             )
-        latents = asdict(latent_scores(source.latents, truth.t))
+        latents = latent_summary(source.latents, truth)
         centres = nearest_latents(source.latents, class_means(source.latents, states, present))
         per_state = score_volumes(source.latent_volumes(source.latents[centres]), true_states, masks)
         per_image = score_volumes(source.particle_volumes(indices), _true_volumes(truth, states[indices]), masks)
@@ -165,7 +169,10 @@ def _state_summary(scores: VolumeScores, truth: Truth, present: list[int]) -> di
 def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, Any]:
     moving = mask_settings.MOVING_FRACTION, mask_settings.MOVING_GROW_ANGSTROM
     molecule = mask_settings.MOLECULE_FRACTION, mask_settings.MOLECULE_GROW_ANGSTROM
-    numbers = {"molecule": molecule, "moving": moving}
+    numbers = {
+        name: {"fraction": fraction, "grow_angstrom": grow, "edge_angstrom": mask_settings.EDGE_ANGSTROM}
+        for name, (fraction, grow) in (("molecule", molecule), ("moving", moving))
+    }
     return {
         "truth": truth.directory.name,
         "box": truth.box,
@@ -175,14 +182,14 @@ def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -
         "images": len(indices),
         "image_stride": int(indices[1] - indices[0]) if len(indices) > 1 else 1,
         "states": len(truth),
+        "coordinates": truth.coordinates.shape[1],
+        "compositions": 1 if truth.composition is None else len(np.unique(truth.composition)),
         "auc_of_a_perfect_map": perfect_auc(truth.box),
         "fsc_threshold": THRESHOLD,
         "neighbours": NEIGHBOURS,
         "masks": {
             name: {
-                "fraction": numbers[name][0],
-                "grow_angstrom": numbers[name][1],
-                "edge_angstrom": mask_settings.EDGE_ANGSTROM,
+                **numbers.get(name, {}),
                 "voxels": float(mask.sum()),
                 "fraction_of_box": float(mask.mean()),
             }

@@ -14,7 +14,7 @@ Two numbers, for latents [n, k] and a true coordinate t [n]:
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
@@ -53,7 +53,7 @@ def latent_scores(
         if bad.any():
             raise InputError(f"the {name} of particle {int(np.argmax(bad))} hold a value that is not a number")
     neighbours = min(neighbours, len(latents) - 1)
-    asked = np.arange(0, len(latents), -(-len(latents) // MOST_QUERIES))
+    asked = queried(len(latents))
     predicted = predict_from_neighbours(latents, truth, neighbours, asked)
     ranks = [_rank_correlation(component, truth) for component in principal_components(latents).T]
     return LatentScores(
@@ -65,6 +65,11 @@ def latent_scores(
     )
 
 
+def queried(particles: int) -> Int[np.ndarray, " m"]:
+    """The particles that are predicted: all, or evenly strided ones of very many."""
+    return np.arange(0, particles, -(-particles // MOST_QUERIES))
+
+
 def predict_from_neighbours(
     latents: Float[np.ndarray, "n k"],
     truth: Float[np.ndarray, " n"],
@@ -73,12 +78,19 @@ def predict_from_neighbours(
 ) -> Float[np.ndarray, " m"]:
     """Mean truth of the nearest other particles, for the particles ``asked`` (indices; all by default)."""
     asked = np.arange(len(latents)) if asked is None else asked
+    others = nearest_others(latents, neighbours, asked)
+    return np.asarray(truth, dtype=np.float64)[others].mean(axis=1)
+
+
+def nearest_others(
+    latents: Float[np.ndarray, "n k"], neighbours: int, asked: Int[np.ndarray, " m"]
+) -> Int[np.ndarray, "m b"]:
+    """Indices of the nearest particles of each of the particles ``asked``, itself left out."""
     found = NearestNeighbors(n_neighbors=neighbours + 1).fit(latents).kneighbors(latents[asked], return_distance=False)
     # A particle is usually its own first neighbour, but among identical latents it can stand anywhere or nowhere.
     itself = found == asked[:, None]
     itself[~itself.any(axis=1), -1] = True
-    others = found[~itself].reshape(len(asked), neighbours)
-    return np.asarray(truth, dtype=np.float64)[others].mean(axis=1)
+    return np.asarray(found[~itself].reshape(len(asked), neighbours))
 
 
 def principal_components(latents: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:

@@ -10,6 +10,7 @@ Where the numbers come from is told in docs/metrics.md.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
@@ -77,23 +78,28 @@ class StateSpread:
     largest_value: float
 
 
-def state_spread(states: Iterable[Float[np.ndarray, "d d d"]]) -> StateSpread:
+def state_spread(states: Iterable[Float[np.ndarray, "d d d"]], weights: Iterable[float] | None = None) -> StateSpread:
     """Mean and standard deviation over volumes [z, y, x], one in memory at a time (Welford's update).
+
+    ``weights``: how much each state counts; None: all the same.
 
     Raises:
         InputError: there are no states.
     """
-    count, largest = 0, 0.0
+    count, largest = 0.0, 0.0
     mean, squares = np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
-    for volume in states:
-        count += 1
+    for volume, weight in zip(states, repeat(1.0) if weights is None else weights, strict=False):
+        if weight == 0:
+            continue
+        count += weight
         difference = volume.astype(np.float64) - mean
-        mean = mean + difference / count
-        squares = squares + difference * (volume - mean)
+        mean = mean + difference * weight / count
+        squares = squares + weight * difference * (volume - mean)
         largest = max(largest, float(np.abs(volume).max()))
     if count == 0:
         raise InputError("there are no states to compare; expected at least one volume")
-    return StateSpread(mean, np.sqrt(squares / count), largest)
+    # Rounding may leave a little less than nothing where all states agree.
+    return StateSpread(mean, np.sqrt(np.maximum(squares, 0.0) / count), largest)
 
 
 def density_threshold(volume: Float[np.ndarray, "d d d"], fraction: float = MOLECULE_FRACTION) -> float:

@@ -134,10 +134,8 @@ def _split(subject: Validated, run: Run, options: ValidateOptions, log: RunLog) 
 
 def _calibration(run: Run, truth_folder: Path) -> Outcome:
     truth = load_truth(truth_folder, run.box, run.pixel_size_angstrom, len(run.latents_mean))
-    found = calibration.calibrate(
-        run.latents_mean.astype(np.float64), run.latents_covariance.astype(np.float64), truth.t
-    )
-    return calibration.calibration_outcome(found)
+    mean, covariance = run.latents_mean.astype(np.float64), run.latents_covariance.astype(np.float64)
+    return calibration.calibrate_run(mean, covariance, truth)
 
 
 def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:

@@ -31,7 +31,7 @@ SOURCE_STYLES = {
     "mask_alone": ("mask alone", GREY, ":", 1.4),
 }
 """Label, colour, line and width of the sources that every evaluation has."""
-MASK_TITLES = {"molecule": "whole molecule", "moving": "moving region"}
+MASK_TITLES = {"molecule": "whole molecule", "given": "mask of the truth", "moving": "moving region"}
 MOST_POINTS = 20_000
 LARGEST_ENERGY = 8.0
 """Colours end at so many kT: beyond, a bin holds a particle or none."""
@@ -69,6 +69,7 @@ def landscape_figure(
     covariance: Float[np.ndarray, "n k k"] | None = None,
     lines: Mapping[str, Float[np.ndarray, "m q"]] | None = None,
     centres: Float[np.ndarray, "c q"] | None = None,
+    truth_label: str = "true motion coordinate t",
 ) -> Path:
     """The latents' first two principal components: energy, its uncertainty, and the particles coloured by truth.
 
@@ -104,7 +105,7 @@ def landscape_figure(
     if truth is not None:
         some = np.arange(0, len(flat), -(-len(flat) // MOST_POINTS))
         cloud = panels[2].scatter(*flat[some].T, c=truth[some], s=3, cmap="viridis", linewidths=0, rasterized=True)
-        figure.colorbar(cloud, label="true motion coordinate t")
+        figure.colorbar(cloud, label=truth_label)
     for panel in panels:
         panel.set(xlim=extent[:2], ylim=extent[2:], xlabel=f"component 1 ({share[0]:.0%} of variance)")
     panels[0].set_ylabel(f"component 2 ({share[1]:.0%} of variance)")

@@ -114,7 +114,7 @@ def true_motion(truth: Truth) -> tuple[RigidMotion, tuple[float, float]] | None:
     By the same estimator, in the region where the true states differ; None where they do not.
     """
     low, high = np.quantile(truth.t, [LOWEST_QUANTILE, 1.0 - LOWEST_QUANTILE])
-    order = np.argsort(truth.state_t, kind="stable")
+    order = truth.series()
     first, last = (int(np.abs(truth.state_t[order] - t).argmin()) for t in (low, high))
     box = motion_box(truth.box, truth.pixel_size_angstrom)
     states = [crop_volume(truth.state(int(state)), box) for state in order[first : last + 1]]

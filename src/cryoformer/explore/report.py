@@ -108,6 +108,14 @@ def _morph(found: Findings) -> Morph:
     return prepare_morph(reconstructed, trajectory.labels, (truth.state(int(state)) for state in trajectory.states))
 
 
+def _true_values(found: Findings) -> np.ndarray | None:
+    """What the particles of the landscape are coloured by."""
+    truth = found.truth
+    if truth is None or truth.moves or truth.composition is None:
+        return None if truth is None else truth.t
+    return truth.composition + 1
+
+
 def _draw(found: Findings, morph: Morph, evaluation: dict[str, Any] | None, folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     run, principal = found.run, found.principal
@@ -119,10 +127,11 @@ def _draw(found: Findings, morph: Morph, evaluation: dict[str, Any] | None, fold
             principal,
             folder / "landscape.png",
             found.landscape,
-            None if found.truth is None else found.truth.t,
+            _true_values(found),
             run.latents_covariance,
             {trajectory.name: principal.coordinates_of(trajectory.latents) for trajectory in found.trajectories},
             principal.coordinates[found.clusters.particles],
+            "true motion coordinate t" if found.truth is None or found.truth.moves else "true composition",
         ),
         "halves": half_map_figure(
             found.half_map_fsc,

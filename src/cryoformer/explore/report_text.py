@@ -40,7 +40,21 @@ def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
             f" Over the {MASK_TITLES.get(mask, mask)}, the volumes of single images score an FSC area of "
             f"{scores['auc_mean']:.3f} against the truth (a perfect map {perfect:.3f}, the consensus map {base:.3f})."
         )
-    return text + f" The latents predict the true motion with R² = {ours['latents']['knn_r2']:.2f}."
+    return text + _latents_in_words(ours["latents"])
+
+
+def _latents_in_words(latents: dict[str, Any]) -> str:
+    """What the latents say of the true motion, of each of several motions, and of the true compositions."""
+    text = ""
+    if "coordinates" in latents:
+        each = " and ".join(f"{scores['knn_r2']:.2f}" for scores in latents["coordinates"])
+        text += f" The latents predict the true motions with R² = {each}."
+    elif latents["knn_r2"] is not None:
+        text += f" The latents predict the true motion with R² = {latents['knn_r2']:.2f}."
+    if "classes" in latents:
+        accuracy = latents["classes"]["knn_balanced_accuracy"]
+        text += f" They tell the true compositions with a balanced accuracy of {accuracy:.2f}."
+    return text
 
 
 def motion_summary(found: Findings) -> str:
@@ -120,9 +134,18 @@ def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
                 f"The {SOURCE_STYLES[rival][0]} is closer to the truth {where} ({scores[rival]:.3f}) than the "
                 f"reconstruction ({scores['cryoformer']:.3f})."
             )
-    r2 = sources["cryoformer"]["latents"]["knn_r2"]
-    if r2 < LOWEST_R2:
-        found.append(f"The latents hardly predict the true motion (R² = {r2:.2f}).")
+    latents = sources["cryoformer"]["latents"]
+    r2, classes = latents["knn_r2"], latents.get("classes")
+    if r2 is not None and r2 < LOWEST_R2:
+        worst = "" if "coordinates" not in latents else " of the coordinate found worst"
+        found.append(f"The latents hardly predict the true motion{worst} (R² = {r2:.2f}).")
+    if classes is not None:
+        accuracy, chance = classes["knn_balanced_accuracy"], 1.0 / classes["classes"]
+        if accuracy - chance < LOWEST_R2 * (1.0 - chance):
+            found.append(
+                f"The latents hardly tell the true compositions apart (balanced accuracy {accuracy:.2f}, by chance "
+                f"{chance:.2f})."
+            )
     return found
 
 
@@ -134,6 +157,13 @@ def evaluation_table(evaluation: dict[str, Any]) -> tuple[list[str], list[list[s
         title = MASK_TITLES.get(mask, mask)
         header += [f"{title}: AUC per image", f"{title}: AUC per state", f"{title}: resolution per state (Å)"]
     header += ["latents: R² (25 neighbours)", "latents: Spearman (component 1)"]
+    # Evaluations written before there were several coordinates and compositions do not say how many.
+    several = evaluation["settings"].get("coordinates", 1) > 1
+    compositional = evaluation["settings"].get("compositions", 1) > 1
+    if several:
+        header.append("latents: R² of each coordinate")
+    if compositional:
+        header += ["latents: accuracy of compositions (25 neighbours)", "latents: adjusted Rand index (k-means)"]
     rows = []
     for name, source in evaluation["sources"].items():
         row = [SOURCE_STYLES[name][0] if name in SOURCE_STYLES else name]
@@ -142,9 +172,20 @@ def evaluation_table(evaluation: dict[str, Any]) -> tuple[list[str], list[list[s
             row += [f"{image['auc_mean']:.3f} ± {image['auc_std']:.3f}", f"{state['auc_mean']:.3f}"]
             row.append(f"{state['resolution_angstrom_mean']:.2f}")
         latents = source["latents"]
-        row += ["–", "–"] if latents is None else [f"{latents[k]:.2f}" for k in ("knn_r2", "spearman_first_component")]
+        row += [_score(latents, key) for key in ("knn_r2", "spearman_first_component")]
+        if several:
+            row.append(
+                "–" if latents is None else ", ".join(f"{each['knn_r2']:.2f}" for each in latents["coordinates"])
+            )
+        if compositional:
+            classes = None if latents is None else latents["classes"]
+            row += [_score(classes, key) for key in ("knn_balanced_accuracy", "kmeans_rand")]
         rows.append(row)
     return header, rows
+
+
+def _score(scores: dict[str, Any] | None, key: str) -> str:
+    return "–" if scores is None or scores[key] is None else f"{scores[key]:.2f}"
 
 
 def settings_rows(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -109,11 +109,11 @@ def quantile_rows(along: Float[np.ndarray, " n"], frames: int) -> list[Int[np.nd
 
 def truth_trajectory(latents: Float[np.ndarray, "n k"], truth: Truth, frames: int = FRAMES) -> Trajectory:
     """The particles nearest to the mean latents of evenly spaced true states, in the order of the motion."""
-    present = np.unique(truth.state_of_image)
-    present = present[np.argsort(truth.state_t[present], kind="stable")]
+    series = truth.series()
+    present = series[np.isin(series, truth.state_of_image)]
     chosen = present[evenly(len(present), frames)]
     particles = nearest_latents(latents, class_means(latents, truth.state_of_image, [int(s) for s in chosen]))
-    labels = [f"t = {truth.state_t[state]:.2f}" for state in chosen]
+    labels = [truth.label(int(state)) for state in chosen]
     return Trajectory("truth", latents[particles], labels, chosen.astype(np.int64))
 
 

@@ -7,8 +7,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cryoformer.errors import InputError
+from cryoformer.simulate.structures import find_model
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Composition(BaseModel):
+    """One of the compositions that particles come in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: Positive
+    """Its share of the particles; shares need not add up to 1."""
+    without: str | None = None
+    """Residues that are missing, for example B:331-528,A:27-305; None: the whole molecule."""
 
 
 class SimulateConfig(BaseModel):
@@ -21,7 +33,9 @@ class SimulateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[Path, ...] = Field(min_length=1)
-    """Atomic models of one molecule (PDB or mmCIF), the keyframes of its motion; one alone stands still."""
+    """Atomic models of one molecule (PDB or mmCIF), the keyframes of its motion; one alone stands still.
+
+    ``adk_closed`` and ``adk_open`` stand for the models that come with the package."""
     out: Path
     """Folder to write; must not exist or be empty."""
     images: int = Field(gt=0)
@@ -33,13 +47,17 @@ class SimulateConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
 
     states: int = Field(default=10, ge=1, le=1000)
-    """True states written to gt/ and models/, at t = (m + 0.5) / states."""
+    """True states written to gt/ and models/, at t = (m + 0.5) / states, for every coordinate and composition."""
     motion: Literal["continuous", "discrete"] = "continuous"
     """Every image at its own t, or every image in one of the states."""
     t_beta: tuple[Positive, Positive] = (1.0, 1.0)
     """Parameters of the Beta distribution that t is drawn from; (1, 1) is uniform, (0.5, 0.5) favours the ends."""
     moving: str | None = None
     """Moving domains, for example B:331-528,A:10-40+60-80 (comma: next domain, plus: next range); found if None."""
+    independent_domains: bool = False
+    """Every moving domain at a t of its own instead of all at the same: as many coordinates as domains."""
+    compositions: tuple[Composition, ...] = ()
+    """Particles lack parts of the molecule: each is of one composition, drawn by the weights. Empty: all are whole."""
     tolerance_angstrom: Positive | None = None
     """Deviation within which residues count as moving together; None: 3, then 2, then 1."""
     chains: str | None = None
@@ -64,12 +82,24 @@ class SimulateConfig(BaseModel):
         except ValidationError as error:
             raise InputError(f"simulation settings: {_reasons(error)}") from error
 
+    @field_validator("models")
+    @classmethod
+    def _with_package_models(cls, models: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(find_model(model) for model in models)
+
     @field_validator("moving", "chains")
     @classmethod
     def _not_blank(cls, text: str | None) -> str | None:
         if text is not None and not text.strip():
             raise ValueError("is empty; leave it out instead")
         return text
+
+    @field_validator("compositions")
+    @classmethod
+    def _several(cls, compositions: tuple[Composition, ...]) -> tuple[Composition, ...]:
+        if len(compositions) == 1:
+            raise ValueError("one composition is no choice; give two or more, or leave them out")
+        return compositions
 
     @property
     def chain_names(self) -> tuple[str, ...]:

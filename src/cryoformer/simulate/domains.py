@@ -74,11 +74,11 @@ def find_domains(
     return renumbered[labels]
 
 
-def parse_moving(text: str, model: AtomicModel) -> Int[np.ndarray, " r"]:
+def parse_moving(text: str, model: AtomicModel, what: str = "moving part") -> Int[np.ndarray, " r"]:
     """Labels of the residues of ``model`` from text such as ``B:331-528,A:10-40+60-80``.
 
     Commas separate domains, plus signs the ranges of one domain. A range without a chain belongs to the chain named
-    before it. Residue numbers are those of the file; both ends are included.
+    before it. Residue numbers are those of the file; both ends are included. ``what`` names the parts in errors.
 
     Raises:
         InputError: the text is no such list, a range holds no residue of the model, or two domains overlap.
@@ -90,15 +90,28 @@ def parse_moving(text: str, model: AtomicModel) -> Int[np.ndarray, " r"]:
             found = RANGE.fullmatch(part.strip())
             chain = (found and found["chain"]) or chain
             if found is None or not chain:
-                raise InputError(f"moving part {part.strip()!r}: expected CHAIN:FIRST-LAST, for example B:331-528")
+                raise InputError(f"{what} {part.strip()!r}: expected CHAIN:FIRST-LAST, for example B:331-528")
             first, last = int(found["first"]), int(found["last"] or found["first"])
             members = [i for i, r in enumerate(model.residues) if r.chain == chain and first <= r.number <= last]
             if not members:
-                raise InputError(f"moving part {part.strip()!r}: {model.name} has no such residues in chain {chain}")
+                raise InputError(f"{what} {part.strip()!r}: {model.name} has no such residues in chain {chain}")
             if np.any((labels[members] != 0) & (labels[members] != label)):
-                raise InputError(f"moving part {part.strip()!r} overlaps another moving part: give each residue once")
+                raise InputError(f"{what} {part.strip()!r} overlaps another {what}: give each residue once")
             labels[members] = label
     return labels
+
+
+def named_domains(text: str, model: AtomicModel, what: str = "moving part") -> Int[np.ndarray, " r"]:
+    """Labels of all residues as the user named them; ligands and sugars that were not named go with what is near.
+
+    Raises:
+        InputError: as :func:`parse_moving`.
+    """
+    named = parse_moving(text, model, what)
+    known = np.flatnonzero(model.representatives() >= 0)
+    if len(known) == 0:
+        return named
+    return np.where(named > 0, named, spread_labels(model, known, named[known]))
 
 
 def spread_labels(

@@ -26,7 +26,8 @@ class ChainBreak:
     residues: str
     distance_angstrom: float
     distance_at_start_angstrom: float
-    t: float
+    t: float | tuple[float, ...]
+    """When; one number per coordinate where there are several."""
 
 
 def settle_hinges(
@@ -59,11 +60,20 @@ def largest_chain_break(model: AtomicModel, path: MotionPath) -> ChainBreak | No
     index = index[_gaps(model.positions_angstrom, atoms, index) < LINKED_ANGSTROM]
     if len(index) == 0:
         return None
-    apart = np.stack([_gaps(path.positions(model.positions_angstrom, float(t)), atoms, index) for t in MOMENTS])
+    moments = _moments(path.coordinates)
+    apart = np.stack([_gaps(path.positions(model.positions_angstrom, t), atoms, index) for t in moments])
     moment, pair = np.unravel_index(np.abs(apart - apart[0]).argmax(), apart.shape)
     ends = np.array([index[pair], index[pair] + 1])
     residues = describe_residues(model.residues, ends)
-    return ChainBreak(residues, float(apart[moment, pair]), float(apart[0, pair]), float(MOMENTS[moment]))
+    when = tuple(moments[moment].tolist())
+    return ChainBreak(residues, float(apart[moment, pair]), float(apart[0, pair]), when[0] if len(when) == 1 else when)
+
+
+def _moments(coordinates: int) -> Float[np.ndarray, "k c"]:
+    """Moments of the motion to look at: all coordinates together, then each alone; the first is the start."""
+    together = np.repeat(MOMENTS[:, None], max(coordinates, 1), axis=1)
+    alone = [together * (np.arange(coordinates) == each) for each in range(coordinates if coordinates > 1 else 0)]
+    return np.concatenate([together, *alone])
 
 
 def _room(labels: Int[np.ndarray, " p"], chain_index: Int[np.ndarray, " p"], joint: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.fourier import crop_fourier, radii
@@ -44,7 +44,9 @@ class AtomProjector:
         box: int,
         pixel_size_angstrom: float,
         b_factor_angstrom2: float,
+        present: Bool[np.ndarray, "k p"] | None = None,
     ) -> None:
+        """``present`` says which atoms each composition has; None: there is one, and it has all."""
         self.box, self.pixel_size_angstrom = box, pixel_size_angstrom
         self._path, self._centre = path, centre_angstrom
         order = np.argsort(path.atom_group, kind="stable")
@@ -57,25 +59,32 @@ class AtomProjector:
         curves = scattering_factors(kinds.tolist(), frequency, b_factor_angstrom2) * VOLT_ANGSTROM2
         left, sizes, right = np.linalg.svd(curves.reshape(len(kinds), -1), full_matrices=False)
         kept = sizes > BASIS_ACCURACY * sizes[0]
+        self._present = None if present is None else torch.from_numpy(present[:, order].astype(np.float32))
         self._weights = torch.from_numpy((left * sizes)[kind][:, kept].T.copy()).float()
         self._basis = torch.from_numpy(right[kept].reshape(-1, *frequency.shape)).float()
 
     def project(
         self,
-        t: Float[np.ndarray, " b"],
+        t: Float[np.ndarray, " b"] | Float[np.ndarray, "b c"],
         rotations: Float[np.ndarray, "b 3 3"],
         shifts_angstrom: Float[np.ndarray, "b 2"],
+        composition: Int[np.ndarray, " b"] | None = None,
     ) -> Complex[Tensor, "b d h"]:
-        """Half-plane images before the CTF, in volts: molecule at t, turned by R, content moved by the shift (x, y)."""
+        """Half-plane images before the CTF, in volts: molecule at t, turned by R, content moved by the shift (x, y).
+
+        ``composition`` says which atoms there are (row of ``present``); not needed where all have all.
+        """
         positions = self._positions(t, rotations, shifts_angstrom)
         values = self._weights[None].expand(len(t), -1, -1)
+        if self._present is not None and composition is not None:
+            values = values * self._present[torch.from_numpy(composition)][:, None]
         fine = splat(values, positions, FINER * self.box, self.pixel_size_angstrom / FINER)
         coefficients = crop_fourier(fine, FINER * self.box, self.box)
         return (coefficients * self._basis).sum(dim=1) / self.pixel_size_angstrom**3
 
     def _positions(
         self,
-        t: Float[np.ndarray, " b"],
+        t: Float[np.ndarray, " b"] | Float[np.ndarray, "b c"],
         rotations: Float[np.ndarray, "b 3 3"],
         shifts_angstrom: Float[np.ndarray, "b 2"],
     ) -> Float[Tensor, "b p 2"]:

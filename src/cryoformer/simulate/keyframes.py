@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cryoformer.errors import InputError
-from cryoformer.simulate.domains import describe_residues, find_domains, parse_moving, spread_labels, still_part
+from cryoformer.simulate.domains import describe_residues, find_domains, named_domains, spread_labels, still_part
 from cryoformer.simulate.hinges import settle_hinges
 from cryoformer.simulate.matching import chain_index, match_residues
 from cryoformer.simulate.motion import MotionPath, Screw
@@ -86,7 +86,7 @@ def build_path(
                 f"moving parts ({moving}) were named, but {start.name} is the only model: give two or more"
             )
         return MotionPath(np.zeros(len(start.elements), dtype=np.int64), ()), ()
-    given = _named_labels(start, moving) if moving else None
+    given = named_domains(moving, start) if moving else None
     frame = RigidMotion(np.eye(3), np.zeros(3))
     labels, comparisons = [], []
     for first, second in pairwise(models):
@@ -163,15 +163,6 @@ def _compare(
         )
     rms = float(np.sqrt(np.mean(np.sum((target - source)[still][core] ** 2, axis=1)))) if core.any() else 0.0
     return _Comparison(residues, source, target, labels, tolerance, int(core.sum()), rms, back)
-
-
-def _named_labels(start: AtomicModel, moving: str) -> Int[np.ndarray, " r"]:
-    """Labels of all residues as the user named them; ligands and sugars that were not named go with what is near."""
-    named = parse_moving(moving, start)
-    known = np.flatnonzero(start.representatives() >= 0)
-    if len(known) == 0:
-        return named
-    return np.where(named > 0, named, spread_labels(start, known, named[known]))
 
 
 def _fit_domains(comparison: _Comparison, here: Float[np.ndarray, "m 3"]) -> dict[int, Screw]:

@@ -54,36 +54,60 @@ class MotionPath:
     """Where every atom is at time t in [0, 1]; the k segments between keyframes take equal shares of it.
 
     Atoms [p] belong to groups that move as one all along the path: ``screws[segment][group]``, None while the group
-    stands still. A path without segments is a molecule that does not move.
+    stands still. A path without segments is a molecule that does not move. All groups share one time, unless
+    ``group_coordinate`` says for every group which of several independent times (coordinates) it follows.
     """
 
     atom_group: Int[np.ndarray, " p"]
     screws: tuple[tuple[Screw | None, ...], ...]
+    group_coordinate: tuple[int, ...] = ()
 
     @property
     def groups(self) -> int:
         """Number of groups."""
         return len(self.screws[0]) if self.screws else 1
 
+    @property
+    def coordinates(self) -> int:
+        """Number of times that can be chosen independently; none where nothing moves."""
+        if not self.screws:
+            return 0
+        return max(self.group_coordinate, default=0) + 1
+
+    def independent(self) -> "MotionPath":
+        """The same path with a coordinate of its own for every group that moves, in the order of the groups."""
+        moving = [any(segment[group] is not None for segment in self.screws) for group in range(self.groups)]
+        order = np.maximum(np.cumsum(moving) - 1, 0)
+        return MotionPath(self.atom_group, self.screws, tuple(order.tolist()))
+
     def of(self, atoms: Int[np.ndarray, " m"]) -> "MotionPath":
         """The path of some atoms, by index."""
-        return MotionPath(self.atom_group[atoms], self.screws)
+        return MotionPath(self.atom_group[atoms], self.screws, self.group_coordinate)
 
-    def transforms(self, t: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, "n g 3 3"], Float[np.ndarray, "n g 3"]]:
-        """Rotation and translation of every group from the first keyframe to each time t."""
+    def transforms(
+        self, t: Float[np.ndarray, " n"] | Float[np.ndarray, "n c"]
+    ) -> tuple[Float[np.ndarray, "n g 3 3"], Float[np.ndarray, "n g 3"]]:
+        """Rotation and translation of every group from the first keyframe to each time t.
+
+        With one number a row, all coordinates are the same.
+        """
+        times = t[:, None] if t.ndim == 1 else t
+        coordinate = self.group_coordinate if times.shape[1] > 1 else (0,) * self.groups
         rotations = np.tile(np.eye(3), (len(t), self.groups, 1, 1))
         translations = np.zeros((len(t), self.groups, 3))
         for number, segment in enumerate(self.screws):
-            fraction = np.clip(t * len(self.screws) - number, 0.0, 1.0)
+            fraction = np.clip(times * len(self.screws) - number, 0.0, 1.0)
             for group, screw in enumerate(segment):
                 if screw is not None:
-                    turn, move = screw.at(fraction)
+                    turn, move = screw.at(fraction[:, coordinate[group]])
                     rotations[:, group] = turn @ rotations[:, group]
                     translations[:, group] = np.einsum("nij,nj->ni", turn, translations[:, group]) + move
         return rotations, translations
 
-    def positions(self, start_angstrom: Float[np.ndarray, "p 3"], t: float) -> Float[np.ndarray, "p 3"]:
-        """Atoms at time t from their places in the first keyframe."""
+    def positions(
+        self, start_angstrom: Float[np.ndarray, "p 3"], t: float | Float[np.ndarray, " c"]
+    ) -> Float[np.ndarray, "p 3"]:
+        """Atoms at time t, or at one time per coordinate, from their places in the first keyframe."""
         rotations, translations = self.transforms(np.array([t]))
         turned = np.einsum("pij,pj->pi", rotations[0, self.atom_group], start_angstrom)
         return turned + translations[0, self.atom_group]

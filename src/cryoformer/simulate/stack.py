@@ -27,11 +27,10 @@ from cryoformer.particles.star import write_particles_star
 from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.density import state_volume
 from cryoformer.simulate.images import AtomProjector
-from cryoformer.simulate.keyframes import build_path
-from cryoformer.simulate.motion import MotionPath
 from cryoformer.simulate.record import write_record
 from cryoformer.simulate.sampling import ImageTruth, sample_truth, stream
-from cryoformer.simulate.structures import AtomicModel, read_models, write_model
+from cryoformer.simulate.specimen import Specimen, build_specimen
+from cryoformer.simulate.structures import read_models, write_model
 
 __all__ = ["SimulateConfig", "simulate"]
 
@@ -54,35 +53,34 @@ def simulate(config: SimulateConfig, show_progress: bool = False) -> Path:
     """
     with _new_folder(config.out) as folder, _progress(show_progress) as progress:
         models = read_models(config.models, config.chain_names, config.hydrogens)
-        path, segments = build_path(models, config.moving, config.tolerance_angstrom)
-        truth = sample_truth(config, moves=bool(path.screws))
-        centre = _centre(config, models[0], path, truth.state_t)
-        _write_states(config, folder, models[0], path, centre, truth.state_t, progress)
-        clean_std = _write_clean(config, folder / "clean", models[0], path, centre, truth, progress)
+        specimen = build_specimen(config, models)
+        truth = sample_truth(config, specimen.path.coordinates)
+        centre = _centre(config, specimen, truth.state_coordinates)
+        _write_states(config, folder, specimen, centre, truth, progress)
+        clean_std = _write_clean(config, folder / "clean", specimen, centre, truth, progress)
         noise_std = clean_std / np.sqrt(config.snr)
         _write_stack(config, folder / "clean", folder / "particles.mrcs", noise_std, progress)
         (folder / "clean").unlink()
         _write_star(config, folder / "particles.star", truth)
         np.savez(
             folder / "truth.npz",
-            t=truth.t,
-            state=truth.state,
-            state_t=truth.state_t,
-            rotations=truth.rotations,
-            origins_angstrom=truth.origins_angstrom,
-            defocus=truth.defocus,
+            **truth.arrays(specimen.moving()),
             snr=np.float64(config.snr),
             apix=np.float64(config.pixel_size_angstrom),
         )
-        write_record(folder / "simulation.json", config, models, path, segments, centre, clean_std, noise_std)
+        write_record(folder / "simulation.json", config, models, specimen, centre, clean_std, noise_std)
     return config.out
 
 
 def _centre(
-    config: SimulateConfig, model: AtomicModel, path: MotionPath, state_t: Float[np.ndarray, " m"]
+    config: SimulateConfig, specimen: Specimen, state_coordinates: Float[np.ndarray, "m c"]
 ) -> Float[np.ndarray, " 3"]:
-    """Centroid of the atoms averaged over the states; checks that every state fits into the box in any orientation."""
-    states = [path.positions(model.positions_angstrom, float(t)) for t in state_t]
+    """Centroid of the whole molecule averaged over the states, the same for all compositions.
+
+    Checks that every state fits into the box in any orientation.
+    """
+    model = specimen.model
+    states = [specimen.path.positions(model.positions_angstrom, each) for each in state_coordinates]
     centre = np.mean([state.mean(axis=0) for state in states], axis=0)
     radius = max(float(np.linalg.norm(state - centre, axis=1).max()) for state in states)
     reach = config.max_shift_pixels * config.pixel_size_angstrom
@@ -101,17 +99,18 @@ def _centre(
 def _write_states(
     config: SimulateConfig,
     folder: Path,
-    model: AtomicModel,
-    path: MotionPath,
+    specimen: Specimen,
     centre: Float[np.ndarray, " 3"],
-    state_t: Float[np.ndarray, " m"],
+    truth: ImageTruth,
     progress: Progress,
 ) -> None:
     (folder / "gt").mkdir()
     (folder / "models").mkdir()
-    digits = max(2, len(str(len(state_t) - 1)))
-    for number, t in enumerate(progress.track(state_t.tolist(), description="true states")):
-        positions = path.positions(model.positions_angstrom, t) - centre
+    count = len(truth.state_composition)
+    digits = max(2, len(str(count - 1)))
+    for number in progress.track(range(count), description="true states"):
+        model, positions = specimen.state(truth.state_coordinates[number], int(truth.state_composition[number]))
+        positions = positions - centre
         name = f"state_{number:0{digits}d}"
         write_model(folder / "models" / f"{name}.cif", model, positions)
         volume = state_volume(
@@ -125,21 +124,22 @@ def _write_states(
 def _write_clean(
     config: SimulateConfig,
     target: Path,
-    model: AtomicModel,
-    path: MotionPath,
+    specimen: Specimen,
     centre: Float[np.ndarray, " 3"],
     truth: ImageTruth,
     progress: Progress,
 ) -> float:
     """Write the clean images after CTF as bare float32; returns the standard deviation of all their pixels."""
+    model = specimen.model
     projector = AtomProjector(
         model.elements,
         model.positions_angstrom,
         centre,
-        path,
+        specimen.path,
         config.box,
         config.pixel_size_angstrom,
         config.b_factor_angstrom2,
+        None if specimen.present.all() else specimen.present,
     )
     ctf = truth.ctf(config)
     batch = max(1, min(64, BATCH_NUMBERS // max(len(model.elements), (4 * config.box) ** 2)))
@@ -147,7 +147,9 @@ def _write_clean(
     with open(target, "wb") as file, torch.no_grad():
         for start in progress.track(range(0, config.images, batch), description="projections"):
             rows = slice(start, min(start + batch, config.images))
-            coefficients = projector.project(truth.t[rows], truth.rotations[rows], -truth.origins_angstrom[rows])
+            coefficients = projector.project(
+                truth.coordinates[rows], truth.rotations[rows], -truth.origins_angstrom[rows], truth.composition[rows]
+            )
             coefficients = coefficients * contrast_transfer(ctf[rows], config.box, config.pixel_size_angstrom)
             images = fourier_to_images(coefficients, config.box).numpy()
             total += float(images.sum(dtype=np.float64))

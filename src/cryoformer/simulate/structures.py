@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cryoformer.errors import InputError
 
@@ -49,6 +49,18 @@ class AtomicModel:
                 found[residue], rank[residue] = atom, REPRESENTATIVES.index(name)
         return found
 
+    def part(self, atoms: Bool[np.ndarray, " p"]) -> "AtomicModel":
+        """Some of the atoms; the list of residues stays, so that their numbers stay."""
+        kept = np.flatnonzero(atoms)
+        return AtomicModel(
+            self.name,
+            self.positions_angstrom[kept],
+            tuple(self.elements[atom] for atom in kept),
+            tuple(self.atom_names[atom] for atom in kept),
+            self.atom_residue[kept],
+            self.residues,
+        )
+
     def chains(self) -> dict[str, Int[np.ndarray, " c"]]:
         """Indices of the polymer residues of every chain that has any."""
         members: dict[str, list[int]] = {}
@@ -58,10 +70,20 @@ class AtomicModel:
         return {chain: np.array(indices) for chain, indices in members.items()}
 
 
+PACKAGE_MODELS = {"adk_closed": "adk_1ake_A.cif", "adk_open": "adk_4ake_A.cif"}
+"""Models that come with the package, by the names that settings may use instead of a file."""
+
+
 def adk_models() -> tuple[Path, Path]:
     """The adenylate kinase models that come with the package: closed (1AKE chain A) and open (4AKE chain A)."""
-    folder = Path(str(resources.files("cryoformer") / "data"))
-    return folder / "adk_1ake_A.cif", folder / "adk_4ake_A.cif"
+    return find_model("adk_closed"), find_model("adk_open")
+
+
+def find_model(name: Path | str) -> Path:
+    """The file of a model that comes with the package; anything else is a file already."""
+    if str(name) not in PACKAGE_MODELS:
+        return Path(name)
+    return Path(str(resources.files("cryoformer") / "data")) / PACKAGE_MODELS[str(name)]
 
 
 def read_models(paths: Iterable[Path | str], chains: Sequence[str] = (), hydrogens: bool = False) -> list[AtomicModel]:
