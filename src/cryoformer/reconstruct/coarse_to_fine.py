@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cryoformer.reconstruct.cells import draw_cells
 from cryoformer.reconstruct.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
 from cryoformer.reconstruct.conditions import Conditions, FreeLatents, ImageInputs, KnownLatents
 from cryoformer.reconstruct.config import Stage, TrainConfig, resolve_stages
@@ -196,12 +197,19 @@ class CoarseToFine:
         self.log.stage("base density")
         points = trainer.points
         still = mean_density(model, points, latents)
+        # Images of one cell follow each other, so that a batch decodes few states.
+        cells = draw_cells(latents, trainer.images_per_state, torch.Generator().manual_seed(self.config.seed))
+        order = cells.cell.argsort(stable=True)
 
         @torch.no_grad()
         def explained(rows: Tensor, some: FourierImages) -> Tensor:
-            return model.predict(points, latents[rows], some, still=still)
+            if trainer.images_per_state == 1:
+                return model.predict(points, latents[rows], some, still=still)
+            shown, cell = cells.cell[rows].unique(return_inverse=True)
+            return model.predict(points, cells.centres[shown], some, cell=cell, still=still)
 
-        base = wiener_backprojection(self.images, explained).local(self.images.pixel_size_angstrom)
+        found = wiener_backprojection(self.images, explained, order)
+        base = found.local(self.images.pixel_size_angstrom)
         model.base = base * self.start.occupancy - model.added(points, still[None])[0]
 
     def _refine(self, model: ConformationModel, latents: Tensor, box: int) -> tuple[Tensor, Tensor]:

@@ -73,12 +73,17 @@ class Backprojection:
         return local_wiener(*self.halves, pixel_size_angstrom)
 
 
-def wiener_backprojection(images: Images, subtract: Prediction | None = None) -> Backprojection:
+def wiener_backprojection(
+    images: Images, subtract: Prediction | None = None, order: Int[Tensor, " n"] | None = None
+) -> Backprojection:
     """Density of all images, and of their two halves.
 
     ``subtract(rows, images)`` gives half-planes to take off these images first: what another model already explains.
+    ``order`` is that in which it wants to see them.
     """
-    halves = [backprojection_equations(images, images.half(number), subtract) for number in (0, 1)]
+    order = torch.arange(len(images), device=images.device) if order is None else order
+    rows = [order[images.halves[order] == number] for number in (0, 1)]
+    halves = [backprojection_equations(images, some, subtract) for some in rows]
     box = images.box
     ball = grid_points(box, 1.0).norm(dim=1).reshape(box, box, box) < PARTICLE_RADIUS * box / 2
     maps = []
