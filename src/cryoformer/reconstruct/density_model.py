@@ -120,7 +120,8 @@ class ConformationModel:
         else:
             density = network(inputs, images.rotations).float() * points.window
         density = density if still is None else density - still
-        return self.project(points, density if cell is None else density[cell], images)
+        # Not density[cell]: threads would add up its gradient in any order.
+        return self.project(points, density if cell is None else density.index_select(0, cell), images)
 
     def project(
         self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages
