@@ -105,7 +105,7 @@ def fit_subspace(
         before = state.log_likelihood
         state, equations = expectation(sample, state)
         gain = state.log_likelihood - before
-        state, variance = _maximisation(state, equations, mask, variance)
+        state, variance = maximisation(state, equations, mask, variance)
         if report is not None:
             report(iteration, state)
         if iteration > 2 and abs(gain) < tolerance:
@@ -210,9 +210,13 @@ def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     return weights, moments
 
 
-def _maximisation(
+def maximisation(
     state: Subspace, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None
 ) -> tuple[Subspace, Tensor]:
+    """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
+
+    ``variance`` is that of the step before, None on the first.
+    """
     assert equations is not None
     box = mask.shape[-1]
     volumes = torch.cat([state.mean[None], state.basis])

@@ -1,0 +1,69 @@
+"""A whole training step, by the trainer itself, with its peak memory."""
+
+import resource
+import sys
+import time
+
+import torch
+from lightning_fabric import Fabric
+
+from cryoformer.reconstruct.config import Stage, TrainConfig
+from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport
+from kernel_bench.image_kernels import image_kernels
+from kernel_bench.machine import Machine, Timings, Work
+from kernel_bench.network_kernels import network_kernels
+from kernel_bench.problem import Problem
+
+# The kernels that a step is made of; splatting brings the FFT of the loss.
+PARTS = (
+    "hash encoding, forward + backward",
+    "encoder and query decoder, forward + backward",
+    "decoding, forward + backward",
+    "splatting with its FFT, forward + backward",
+)
+HELD_OUT = 10 / 9  # a tenth of few images is held out
+
+
+def step_work(problem: Problem) -> Work:
+    """The sum of the parts."""
+    works = {name: work for kernels in (network_kernels, image_kernels) for name, _, work in kernels(problem)}
+    parts = [works[name] for name in PARTS]
+    operations, moved = sum(w.operations for w in parts), sum(w.bytes for w in parts)
+    return Work(operations, moved, "the sum of encoding, query decoder, decoding and splatting", problem.images)
+
+
+def time_steps(problem: Problem, machine: Machine, steps: int) -> Timings:
+    """Steps of one epoch, the first and the last (which ends with the held-out images) left out."""
+    images = problem.fourier_images(round(HELD_OUT * problem.images * (steps + 2)))
+    stage = Stage(box=problem.box, epochs=1, batch=problem.images)
+    config = TrainConfig(seed=problem.seed, device="cpu", checkpoint_seconds=1e9)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    trainer = StageTrainer(problem.model, images, problem.latents(len(images)), stage, config, fabric)
+    found, started = Timings(), 0.0
+
+    def report(step: StepReport) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        if 1 < step.step <= steps + 1:
+            found.seconds.append(now - started)
+        if step.step <= steps:
+            found.gemm.append(machine.gemm())
+            found.copy.append(machine.rate("copy"))
+        started = time.perf_counter()
+
+    trainer.run(StageState(0), report, lambda _: None)
+    return found
+
+
+def peak_gib() -> float:
+    """Of this process so far."""
+    unit = 1024 if sys.platform == "linux" else 1
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
+
+
+def memory_of_inputs(problem: Problem) -> dict[str, float]:
+    """GiB of what stays through a stage: encoding matrix with its transpose, network, images."""
+    encoding = problem.points.encoding
+    parts = [] if isinstance(encoding, torch.Tensor) else [encoding.matrix, encoding.transpose]
+    size = sum(x.numel() * x.element_size() for m in parts for x in (m.values(), m.col_indices(), m.crow_indices()))
+    return {"encoding_gib": round(size / 2**30, 3)}
