@@ -1,4 +1,4 @@
-"""Splatting, FFT + CTF + loss, preparation of images, back-projection."""
+"""Splatting, transform + CTF + loss, preparation of images, back-projection."""
 
 import math
 import shutil
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from cryoformer.imaging.ctf import CTFParameters
-from cryoformer.imaging.fourier import crop_fourier, images_to_fourier
-from cryoformer.imaging.projection import OVERSAMPLING, splat_project
+from cryoformer.imaging.projection import OVERSAMPLING, image_band, splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.particles.load import load_particles
@@ -38,6 +37,12 @@ def fft_operations(side: int) -> float:
     return 2.5 * side**2 * math.log2(side**2)
 
 
+def band_operations(box: int) -> float:
+    """Of the two products that take the band of a box from the fine grid."""
+    fine, columns = fine_side(box), 2 * (box // 2 + 1)
+    return 2.0 * fine * columns * (fine + 2 * box)
+
+
 def fine_side(box: int) -> int:
     return 2 * round(OVERSAMPLING * box / 2)
 
@@ -56,37 +61,37 @@ def _splatting(problem: Problem) -> Iterator[Kernel]:
         return project()
 
     once = Work(
-        26 * pairs + b * fft_operations(fine),
+        26 * pairs + b * band_operations(box),
         b * (4 * fine**2 + 8 * plane) + 28 * pairs,
-        "26 B P (rotate, 4 weights, 4 sums) + FFT of the fine grid, side 2.5 D; bytes: 28 B P (positions written, read "
+        "26 B P (rotate, 4 weights, 4 sums) + the band; bytes: 28 B P (positions written, read "
         "twice; values) + grid + half-plane",
         b,
     )
-    twice = Work(2 * once.operations, 2 * once.bytes, "twice the forward pass (gather instead of scatter)", b)
-    yield "splatting with its FFT, forward", forward, once
-    yield "splatting with its FFT, forward + backward", gradients(project, [density]), twice
+    twice = Work(2 * once.operations, 2 * once.bytes, "twice the forward pass (gather in place of scatter)", b)
+    yield "splatting with its transform, forward", forward, once
+    yield "splatting with its transform, forward + backward", gradients(project, [density]), twice
 
 
 def _loss(problem: Problem) -> Iterator[Kernel]:
     box, b = problem.box, problem.images
     images, fine = problem.fourier_images(b), fine_side(box)
     weights = loss_weights(images)
-    grid = torch.rand(b, fine, fine).requires_grad_()
+    grid = torch.rand(b, 1, fine, fine).requires_grad_()
 
     def run() -> object:
-        predicted = crop_fourier(images_to_fourier(grid), fine, box) * images.ctf
+        predicted = image_band(grid, box)[:, 0] * images.ctf
         difference = torch.view_as_real(images.coefficients - predicted)
         loss = (difference.square().sum(-1) * weights).sum() / b
         return torch.autograd.grad(loss, grid)
 
     plane = box * (box // 2 + 1)
     work = Work(
-        b * (2 * fft_operations(fine) + 24 * plane),
-        b * (16 * fine**2 + 8 * fine * (fine // 2 + 1) * 2 + 40 * plane),
-        "two FFTs of the fine grid + 24 a coefficient; bytes: grid shifted and transformed, both ways, half-planes",
+        b * (2 * band_operations(box) + 24 * plane),
+        b * (8 * fine**2 + 56 * plane),
+        "the band twice + 24 a coefficient; bytes: grid, its gradient, 56 a coefficient",
         b,
     )
-    yield "FFT + CTF + loss, forward + backward", run, work
+    yield "band + CTF + loss, forward + backward", run, work
 
 
 def _preparation(problem: Problem) -> Iterator[Kernel]:

@@ -44,14 +44,14 @@ class Timings:
 
 
 class Machine:
-    """Matrix products (from memory and from cache, float32 and bfloat16) and copies, timed on demand."""
+    """Matrix products (from memory and from cache, float32 and bfloat16) and copies, timed on demand by ``clock``."""
 
-    def __init__(self) -> None:
-        self.threads = torch.get_num_threads()
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock, self.threads = clock, torch.get_num_threads()
         self._products: dict[str, Callable[[], tuple[float, float]]] = {}
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            self._products[f"{name}_memory"] = _product(1, MEMORY_SIDE, 1, dtype)
-            self._products[f"{name}_cache"] = _product(self.threads, CACHE_SIDE, CACHE_PRODUCTS, dtype)
+            self._products[f"{name}_memory"] = _product(1, MEMORY_SIDE, 1, dtype, clock)
+            self._products[f"{name}_cache"] = _product(self.threads, CACHE_SIDE, CACHE_PRODUCTS, dtype, clock)
         self._source, self._target = torch.ones(COPY_BYTES // 8), torch.ones(COPY_BYTES // 8)
         self.seen: dict[str, list[float]] = {name: [] for name in [*self._products, "copy"]}
         for name in self.seen:
@@ -61,9 +61,9 @@ class Machine:
     def rate(self, name: str) -> float:
         """One measurement of operations (or bytes, for "copy") a second."""
         if name == "copy":
-            started = time.perf_counter()
+            started = self.clock()
             self._target.copy_(self._source)
-            found = COPY_BYTES / (time.perf_counter() - started)
+            found = COPY_BYTES / (self.clock() - started)
         else:
             work, seconds = self._products[name]()
             found = work / seconds
@@ -80,9 +80,9 @@ class Machine:
         found = Timings()
         for _ in range(repetitions):
             gemm = self.gemm()
-            started = time.perf_counter()
+            started = self.clock()
             kernel()
-            found.seconds.append(time.perf_counter() - started)
+            found.seconds.append(self.clock() - started)
             found.gemm.append(gemm)
             found.copy.append(self.rate("copy"))
         return found
@@ -92,15 +92,17 @@ class Machine:
         return {name: round(statistics.median(values) / 1e9, 1) for name, values in self.seen.items() if values}
 
 
-def _product(batch: int, side: int, repeats: int, dtype: torch.dtype) -> Callable[[], tuple[float, float]]:
+def _product(
+    batch: int, side: int, repeats: int, dtype: torch.dtype, clock: Callable[[], float]
+) -> Callable[[], tuple[float, float]]:
     a, b = (torch.rand(batch, side, side).to(dtype) for _ in range(2))
     result = torch.empty_like(a)
 
     def run() -> tuple[float, float]:
-        started = time.perf_counter()
+        started = clock()
         for _ in range(repeats):
             torch.bmm(a, b, out=result)
-        return 2.0 * side**3 * batch * repeats, time.perf_counter() - started
+        return 2.0 * side**3 * batch * repeats, clock() - started
 
     return run
 
