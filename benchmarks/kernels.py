@@ -43,7 +43,11 @@ def main() -> None:
     parser.add_argument("--subspace-images", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kernels.json"))
     options = parser.parse_args()
-    result: dict[str, Any] = {"settings": vars(options) | {"out": options.out.name}, "boxes": []}
+    result: dict[str, Any] = {
+        "settings": vars(options) | {"out": options.out.name},
+        **alone(measure_machine, options),
+        "boxes": [],
+    }
     for box in options.box:
         found = alone(measure_box, box, options)
         if wanted(TRAINING_STEP, options):
@@ -53,13 +57,18 @@ def main() -> None:
                 found |= step
         result["boxes"].append(found)
         print(table(found["kernels"]), flush=True)
+        write(result, options.out)
     if wanted("subspace", options):
         result["subspace"] = alone(measure_subspace, options)
         print(table(result["subspace"]["kernels"]))
-    result |= alone(measure_machine, options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text(report(result))
+    write(result, options.out)
+
+
+def write(result: dict[str, Any], out: Path) -> None:
+    """JSON, and the tables beside it, as far as they are measured."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    out.with_suffix(".md").write_text(report(result))
 
 
 def wanted(name: str, options: argparse.Namespace) -> bool:
