@@ -6,7 +6,9 @@ import torch
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
+    PADDING,
     SlicePlane,
+    VoxelOrder,
     extract_slices,
     fold_mirror_plane,
     fourier_from_volume,
@@ -51,6 +53,22 @@ def test_both_directions_divide_the_interpolation_window_out(smooth_volume) -> N
     assert torch.allclose(volume_from_fourier(fourier_from_volume(volume), 16) * window**2, volume, atol=1e-5)
 
 
+def test_corners_and_weights_mix_to_where_the_slice_runs() -> None:
+    plane = SlicePlane.of_box(10)
+    rotations = torch.tensor(uniform_rotations(5, seed=2), dtype=torch.float32)
+    where = interpolate_slices(plane, rotations)
+    side = padded_shape(10)[0]
+    place = torch.stack(torch.unravel_index(where.index.long(), padded_shape(10)), dim=-1)[..., [2, 1, 0]]  # x, y, z
+    expected = PADDING * (plane.kx[:, None] * rotations[:, None, 0] + plane.ky[:, None] * rotations[:, None, 1])
+    expected = expected * where.conjugate[..., None]
+    assert bool((expected[..., 0] >= 0).all())
+    # Distances to the corners, the short way round: y and z are periodic.
+    away = (place - expected[..., None, :] + side // 2) % side - side // 2
+    assert float(away.abs().max()) <= 1
+    assert torch.allclose((where.weight[..., None] * away).sum(dim=2), torch.zeros(()), atol=1e-5)
+    assert torch.allclose(where.weight, (1 - away.abs()).prod(dim=-1), atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_insertion_is_the_transpose_of_extraction(seed: int) -> None:
     """<slices(V), Y> = <V, insert(Y)> over real and imaginary parts."""
@@ -61,17 +79,34 @@ def test_insertion_is_the_transpose_of_extraction(seed: int) -> None:
     rows = torch.randn(shape[0] * shape[1] * shape[2], 2, generator=generator)
     data = torch.complex(*torch.randn(2, 3, len(plane.index), generator=generator).unbind(0))
     slices = extract_slices(rows, where, 1)[..., 0]
-    target = torch.zeros(2, len(rows))
-    insert_slices(target, torch.stack([data.real, data.imag * where.conjugate]), where)
+    target = torch.zeros(len(rows), dtype=torch.complex64)
+    insert_slices(target, torch.complex(data.real, data.imag * where.conjugate), where)
     left = (slices.real * data.real + slices.imag * data.imag).sum()
-    assert torch.allclose(left, (target.T * rows).sum(), rtol=1e-4)
+    assert torch.allclose(left, (torch.view_as_real(target) * rows).sum(), rtol=1e-4)
+
+
+def test_sums_by_voxel_are_insertions_one_by_one() -> None:
+    """The fast path against its slow twin, added to what is there already and into some columns of a wider table."""
+    generator = torch.Generator().manual_seed(3)
+    plane = SlicePlane.of_box(12)
+    where = interpolate_slices(plane, torch.tensor(uniform_rotations(7, seed=3), dtype=torch.float32))
+    shape = padded_shape(12)
+    fast = torch.randn(shape[0] * shape[1] * shape[2], 5, generator=generator)
+    slow = fast.clone()
+    values = torch.randn(7, len(plane.index), generator=generator)
+    factors = torch.randn(7, 3, generator=generator)
+    VoxelOrder(where, len(fast)).insert(fast[:, 2:], values, factors)
+    for column in range(3):
+        insert_slices(slow[:, 2 + column], values * factors[:, column, None], where)
+    # Sums of at most some dozen terms near 1 in float32, in another order.
+    assert torch.allclose(fast, slow, atol=1e-5)
 
 
 def test_folded_plane_is_that_of_a_real_volume() -> None:
-    values = torch.randn(2, *padded_shape(4))
-    real, imaginary = values[:1].clone(), values[1:].clone()
+    values = torch.randn(2, *padded_shape(4), 3)
+    real, imaginary = values.clone()
     fold_mirror_plane(real, 1.0)
     fold_mirror_plane(imaginary, -1.0)
-    plane = torch.complex(real[0, ..., 0], imaginary[0, ..., 0])
+    plane = torch.complex(real[:, :, 0], imaginary[:, :, 0])
     mirror = torch.roll(torch.flip(plane, dims=(0, 1)), shifts=(1, 1), dims=(0, 1))
     assert torch.allclose(plane, mirror.conj())

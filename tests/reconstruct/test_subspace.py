@@ -1,5 +1,6 @@
 """The linear subspace: it finds the motion, tells how sure it is, and finds none where there is none."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.reconstruct.consensus import reconstruct_consensus
 from cryoformer.reconstruct.occupancy import flexible_region, occupancy_mask
 from cryoformer.reconstruct.subspace import Subspace, _canonical, expectation, fit_subspace
@@ -68,6 +70,28 @@ def test_posterior_covariance_is_calibrated(moving, fitted) -> None:
     variance = float(fitted.covariance[:, 0, 0].mean())
     # The posterior mean scatters about its own expectation by less than the posterior's width.
     assert 0.3 < error.var() / variance < 1.5
+
+
+def test_posterior_is_that_of_the_plain_equations(moving, fitted) -> None:
+    """E-step by one matrix of inner products against slices, residuals and inverses spelt out in float64."""
+    images = moving.images.take(torch.arange(20))
+    found, _ = expectation(images, replace(fitted, latents=fitted.latents[:20], covariance=fitted.covariance[:20]))
+    plane = SlicePlane.of_box(BOX)
+    volumes = torch.cat([fitted.mean[None], fitted.basis])
+    coefficients = fourier_from_volume(volumes).flatten(1)
+    table = torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
+    deviation = plane.take(images.noise_deviation())
+    slices = extract_slices(table, interpolate_slices(plane, images.rotations), len(volumes)).to(torch.complex128)
+    slices = slices * (plane.take(images.ctf) / deviation)[..., None]
+    basis, residual = slices[..., 1:], plane.take(images.coefficients) / deviation - slices[..., 0]
+    precision = 2 * (basis.mH @ basis).real + torch.eye(basis.shape[2])
+    right = 2 * (basis.mH @ residual[..., None]).real
+    latents = torch.linalg.solve(precision, right)[..., 0]
+    gain = 0.5 * ((right[..., 0] * latents).sum() - torch.logdet(precision).sum()) / len(images)
+    # Inner products over some 200 coefficients in float32.
+    assert torch.allclose(found.latents.double(), latents, atol=1e-4)
+    assert torch.allclose(found.covariance.double(), torch.linalg.inv(precision), atol=1e-5)
+    assert found.log_likelihood == pytest.approx(float(gain), rel=1e-3)
 
 
 def test_canonical_form_keeps_the_densities(fitted) -> None:

@@ -11,8 +11,10 @@ Only |k| < D / 2 takes part: the corners of the square and the Nyquist frequency
 
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.sparse
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float, Int, Shaped
 from torch import Tensor
 
 from cryoformer.imaging.fourier import frequencies, radii
@@ -57,7 +59,7 @@ class SlicePlane:
 class SliceInterpolation:
     """Where the slices of b images fall in the padded half volume: 8 corners and weights per coefficient."""
 
-    index: Int[Tensor, "b m 8"]
+    index: Int[Tensor, "b m 8"]  # int32
     weight: Float[Tensor, "b m 8"]
     conjugate: Float[Tensor, "b m"]  # -1 where the coefficient was read at its mirror image, +1 elsewhere
 
@@ -71,50 +73,83 @@ def padded_shape(box: int) -> tuple[int, int, int]:
 def interpolate_slices(plane: SlicePlane, rotations: Float[Tensor, "b 3 3"]) -> SliceInterpolation:
     """Corners and trilinear weights of the slices R^T (kx, ky, 0)."""
     side = PADDING * plane.box
-    k = PADDING * (plane.kx[:, None] * rotations[:, None, 0] + plane.ky[:, None] * rotations[:, None, 1])  # x, y, z
-    mirror = torch.where(k[..., :1] < 0, -1.0, 1.0)
-    k = k * mirror
-    floor = torch.floor(k)
-    fraction = k - floor
-    x0, y0, z0 = floor.long().unbind(-1)
-    fx, fy, fz = fraction.unbind(-1)
-    zs, ys = [z0 % side * side, (z0 + 1) % side * side], [y0 % side, (y0 + 1) % side]
-    wz, wy, wx = [1 - fz, fz], [1 - fy, fy], [1 - fx, fx]
-    index = x0.new_empty(*x0.shape, 8)
-    weight = fx.new_empty(*fx.shape, 8)
-    for corner in range(8):
-        dz, dy, dx = corner >> 2, corner >> 1 & 1, corner & 1
-        index[..., corner] = (zs[dz] + ys[dy]) * (side // 2 + 1) + x0 + dx
-        weight[..., corner] = wz[dz] * wy[dy] * wx[dx]
-    return SliceInterpolation(index, weight, mirror[..., 0])
+    k = rotations[:, :2].transpose(1, 2) @ (PADDING * torch.stack([plane.kx, plane.ky]))  # [b, (x, y, z), m]
+    mirror = torch.where(k[:, 0] < 0, -1.0, 1.0)
+    k.mul_(mirror[:, None])
+    low = k.floor()
+    x, y, z = low.int().unbind(1)
+    fx, fy, fz = k.sub_(low).unbind(1)
+    # Negative frequencies stand in the upper half of their axis.
+    z_low, z_high, y_low, y_high = (torch.where(i < 0, i + side, i) for i in (z, z + 1, y, y + 1))
+    rows = [(i * side + j) * (side // 2 + 1) + x for i in (z_low, z_high) for j in (y_low, y_high)]
+    shares = [wz * wy for wz in (1 - fz, fz) for wy in (1 - fy, fy)]
+    index = torch.stack([row + dx for row in rows for dx in (0, 1)], dim=-1)
+    weight = torch.stack([share * wx for share in shares for wx in (1 - fx, fx)], dim=-1)
+    return SliceInterpolation(index, weight, mirror)
+
+
+def read_rows(volumes: Float[Tensor, "v c"], where: SliceInterpolation) -> Float[Tensor, "b m c"]:
+    """Interpolated rows of a table with one row per voxel."""
+    b, m, _ = where.index.shape
+    rows: Tensor = torch.nn.functional.embedding_bag(
+        where.index.reshape(-1, 8), volumes, per_sample_weights=where.weight.reshape(-1, 8), mode="sum"
+    )
+    return rows.reshape(b, m, volumes.shape[1])
 
 
 def extract_slices(
     volumes: Float[Tensor, "v c2"], where: SliceInterpolation, channels: int
 ) -> Complex[Tensor, "b m c"]:
     """Slices of c volumes held as rows (real parts, then imaginary parts): ``volumes`` is [voxels, 2 c]."""
-    b, m, _ = where.index.shape
-    rows = torch.nn.functional.embedding_bag(
-        where.index.reshape(-1, 8), volumes, per_sample_weights=where.weight.reshape(-1, 8), mode="sum"
-    ).reshape(b, m, 2 * channels)
+    rows = read_rows(volumes, where)
     return torch.complex(rows[..., :channels], rows[..., channels:] * where.conjugate[..., None])
 
 
-def insert_slices(target: Float[Tensor, "c v"], values: Float[Tensor, "c b m"], where: SliceInterpolation) -> None:
-    """Add real values to padded half volumes (one row each) by the transpose of the interpolation, in place.
+def insert_slices(target: Shaped[Tensor, " v"], values: Shaped[Tensor, "b m"], where: SliceInterpolation) -> None:
+    """Add values, real or complex as the target, to a padded half volume by the transpose of the interpolation.
 
-    Imaginary parts must come multiplied by ``where.conjugate``.
+    In place. Imaginary parts must come multiplied by ``where.conjugate``.
     """
-    flat = values.reshape(len(values), -1)
-    for corner in range(8):
-        index = where.index[..., corner].reshape(1, -1).expand(len(values), -1)
-        target.scatter_add_(1, index, flat * where.weight[..., corner].reshape(1, -1))
+    entries = values[..., None] * where.weight
+    target.scatter_add_(0, where.index.reshape(-1).long(), entries.reshape(-1))
 
 
-def fold_mirror_plane(volumes: Float[Tensor, "c z y x"], sign: float) -> None:
+class VoxelOrder:
+    """The corners of b slices in the order of the voxels they fall on: sums over images as a sparse matrix product.
+
+    Where an image enters many volumes with one factor each, the factors of all images fit the cache, and a voxel is
+    written once a batch: some ten times faster than to scatter every product by itself.
+    """
+
+    def __init__(self, where: SliceInterpolation, voxels: int) -> None:
+        self._where = where
+        b = len(where.index)
+        index = where.index.reshape(-1).cpu().numpy()
+        starts = np.arange(b + 1, dtype=np.int32) * np.int32(len(index) // b)
+        # scipy transposes by counting, in linear time; the entries it moves are their own places.
+        places = np.arange(len(index), dtype=np.int32)
+        by_voxel = scipy.sparse.csr_array((places, index, starts), shape=(b, voxels)).tocsc()
+        device = where.index.device
+        self._order, self._images, self._starts = (
+            torch.from_numpy(array).to(device) for array in (by_voxel.data, by_voxel.indices, by_voxel.indptr)
+        )
+
+    def insert(self, target: Float[Tensor, "v c"], values: Float[Tensor, "b m"], factors: Float[Tensor, "b c"]) -> None:
+        """Add factors[i, c] times the values of image i to volume c by the transpose of the interpolation, in place.
+
+        The same as :func:`insert_slices` of every product into every column.
+        """
+        entries = (values[..., None] * self._where.weight).reshape(-1).index_select(0, self._order)
+        matrix = torch.sparse_csr_tensor(
+            self._starts, self._images, entries, (len(target), len(factors)), check_invariants=False
+        )
+        torch.addmm(target, matrix, factors, out=target)
+
+
+def fold_mirror_plane(volumes: Float[Tensor, "z y x c"], sign: float) -> None:
     """Add to the plane kx = 0 what was inserted at its mirror image, in place; ``sign`` is -1 for imaginary parts."""
-    plane = volumes[..., 0]
-    volumes[..., 0] = plane + sign * torch.roll(torch.flip(plane, dims=(1, 2)), shifts=(1, 1), dims=(1, 2))
+    plane = volumes[:, :, 0]
+    volumes[:, :, 0] = plane + sign * torch.roll(torch.flip(plane, dims=(0, 1)), shifts=(1, 1), dims=(0, 1))
 
 
 def _window(box: int, device: torch.device) -> Float[Tensor, "d d d"]:

@@ -17,12 +17,14 @@ from torch import Tensor
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
+    VoxelOrder,
     fold_mirror_plane,
     insert_slices,
     padded_shape,
 )
 
-SOLVE_CHUNK = 2**18
+# Numbers in the systems that are solved at once: with these and as many temporaries the second-level cache is full.
+SOLVE_ELEMENTS = 2**18
 
 
 def padded_radii(box: int, device: torch.device | None = None) -> Float[Tensor, "z y x"]:
@@ -35,24 +37,25 @@ def padded_radii(box: int, device: torch.device | None = None) -> Float[Tensor, 
 
 def shell_mean(values: Float[Tensor, "q z y x"], box: int) -> Float[Tensor, "q s"]:
     """Mean over the shells 0 .. D / 2 - 1 of values on the padded half volume."""
-    shell = padded_radii(box, values.device).round().long().reshape(-1)
-    inside = shell < box // 2
-    count = torch.bincount(shell[inside], minlength=box // 2)
-    total = values.new_zeros(len(values), box // 2)
-    total.index_add_(1, shell[inside], values.reshape(len(values), -1)[:, inside])
-    return total / count
+    # All beyond goes into one more shell, which is dropped: cheaper than to pick what is inside.
+    shell = padded_radii(box, values.device).round_().long().clamp_(max=box // 2).reshape(-1)
+    count = torch.bincount(shell, minlength=box // 2 + 1)
+    total = values.new_zeros(len(values), box // 2 + 1)
+    total.index_add_(1, shell, values.reshape(len(values), -1))
+    return (total / count)[:, : box // 2]
 
 
 class NormalEquations:
-    """Accumulates and solves the equations for q volumes of one box."""
+    """Accumulates and solves the equations for q volumes of one box; memory: q (q + 5) / 2 numbers per padded voxel."""
 
     def __init__(self, box: int, volumes: int, device: torch.device) -> None:
         self.box, self.volumes = box, volumes
         shape = padded_shape(box)
         voxels = shape[0] * shape[1] * shape[2]
         self._pairs = torch.triu_indices(volumes, volumes, device=device)
-        self._right = torch.zeros(2 * volumes, voxels, device=device)
-        self._left = torch.zeros(self._pairs.shape[1], voxels, device=device)
+        # A voxel's numbers lie side by side: real parts, then imaginary parts; the upper triangle.
+        self._right = torch.zeros(voxels, 2 * volumes, device=device)
+        self._left = torch.zeros(voxels, self._pairs.shape[1], device=device)
 
     def add(
         self,
@@ -64,18 +67,24 @@ class NormalEquations:
     ) -> None:
         """Add b whitened images (and their CTF over the noise deviation) with the moments of their weights."""
         product = images * ctf
-        real, imaginary = product.real, product.imag * where.conjugate
-        by_volume = weights.T[:, :, None]
-        insert_slices(self._right, torch.cat([by_volume * real, by_volume * imaginary]), where)
-        moments = second_moments[:, self._pairs[0], self._pairs[1]].T[:, :, None]
-        insert_slices(self._left, moments * ctf.square(), where)
+        product.imag.mul_(where.conjugate)
+        squares = ctf.square()
+        if self.volumes == 1:
+            insert_slices(torch.view_as_complex(self._right), product * weights, where)
+            insert_slices(self._left[:, 0], squares * second_moments[:, 0], where)
+            return
+        order = VoxelOrder(where, len(self._left))
+        order.insert(self._right[:, : self.volumes], product.real, weights)
+        order.insert(self._right[:, self.volumes :], product.imag, weights)
+        order.insert(self._left, squares, second_moments[:, self._pairs[0], self._pairs[1]])
 
     def finish(self) -> None:
         """Fold the mirror plane; call once, after the last image."""
         shape, q = padded_shape(self.box), self.volumes
-        fold_mirror_plane(self._right[:q].view(q, *shape), 1.0)
-        fold_mirror_plane(self._right[q:].view(q, *shape), -1.0)
-        fold_mirror_plane(self._left.view(-1, *shape), 1.0)
+        right = self._right.view(*shape, 2 * q)
+        fold_mirror_plane(right[..., :q], 1.0)
+        fold_mirror_plane(right[..., q:], -1.0)
+        fold_mirror_plane(self._left.view(*shape, -1), 1.0)
 
     def merged_with(self, other: "NormalEquations") -> "NormalEquations":
         """The equations of both sets of images (both finished)."""
@@ -87,7 +96,7 @@ class NormalEquations:
     def precision(self) -> Float[Tensor, "q s"]:
         """Mean over shells of the data's own precision of every volume (the diagonal of the left-hand side)."""
         diagonal = (self._pairs[0] == self._pairs[1]).nonzero()[:, 0]
-        return shell_mean(self._left[diagonal].view(self.volumes, *padded_shape(self.box)), self.box)
+        return shell_mean(self._left[:, diagonal].T.view(self.volumes, *padded_shape(self.box)), self.box)
 
     def solve(self, prior_precision: Float[Tensor, "q s"]) -> tuple[Complex[Tensor, "q z y x"], Float[Tensor, "q s"]]:
         """The volumes on the padded half volume, and the posterior variance of each per shell.
@@ -96,18 +105,34 @@ class NormalEquations:
         volumes are zero.
         """
         q, shape = self.volumes, padded_shape(self.box)
-        shell = padded_radii(self.box, self._left.device).round().long().reshape(-1)
+        shell = padded_radii(self.box, self._left.device).round_().long().reshape(-1)
         inside = (shell < self.box // 2).nonzero()[:, 0]
-        volumes = torch.zeros(q, self._left.shape[1], dtype=torch.complex64, device=self._left.device)
-        variance = torch.zeros(q, self._left.shape[1], device=self._left.device)
-        for voxels in inside.split(SOLVE_CHUNK):
-            left = self._left.new_zeros(len(voxels), q, q)
-            pairs = self._left[:, voxels].T
-            left[:, self._pairs[0], self._pairs[1]] = pairs
-            left[:, self._pairs[1], self._pairs[0]] = pairs
-            left.diagonal(dim1=1, dim2=2).add_(prior_precision[:, shell[voxels]].T)
-            inverse = torch.linalg.inv(left)
-            right = torch.complex(self._right[:q, voxels], self._right[q:, voxels]).T
-            volumes[:, voxels] = (inverse.to(right.dtype) @ right[..., None])[..., 0].T
-            variance[:, voxels] = inverse.diagonal(dim1=1, dim2=2).T
+        volumes = torch.zeros(q, len(self._left), dtype=torch.complex64, device=self._left.device)
+        variance = torch.zeros(q, len(self._left), device=self._left.device)
+        for voxels in inside.split(max(1, SOLVE_ELEMENTS // q**2)):
+            left = self._left.new_empty(q, q, len(voxels))
+            pairs = self._left[voxels].T
+            left[self._pairs[0], self._pairs[1]] = pairs
+            left[self._pairs[1], self._pairs[0]] = pairs
+            left.diagonal().add_(prior_precision[:, shell[voxels]].T)
+            inverse = invert_positive(left)
+            real, imaginary = self._right[voxels].T.view(2, 1, q, -1)
+            volumes[:, voxels] = torch.complex((inverse * real).sum(dim=1), (inverse * imaginary).sum(dim=1))
+            variance[:, voxels] = inverse.diagonal().T
         return volumes.view(q, *shape), shell_mean(variance.view(q, *shape), self.box)
+
+
+def invert_positive(systems: Float[Tensor, "q q n"]) -> Float[Tensor, "q q n"]:
+    """Inverses of n symmetric positive definite matrices, in place; without a pivot search, which they do not need.
+
+    Gauss-Jordan with the matrices as the last axis: a step is a pass over contiguous memory, not n calls for small
+    matrices.
+    """
+    for p in range(len(systems)):
+        pivot = systems[p, p].reciprocal()
+        row, column = systems[p] * pivot, systems[:, p].clone()
+        systems.addcmul_(column[:, None], row[None], value=-1)
+        systems[:, p] = -column * pivot
+        systems[p] = row
+        systems[p, p] = pivot
+    return systems

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from cryoformer.imaging.slices import (
     PADDING,
+    SliceInterpolation,
     SlicePlane,
-    extract_slices,
     fourier_from_volume,
     interpolate_slices,
+    read_rows,
     volume_from_fourier,
 )
 from cryoformer.reconstruct.images import Images
@@ -104,7 +105,7 @@ def fit_subspace(
         before = state.log_likelihood
         state, equations = expectation(sample, state)
         gain = state.log_likelihood - before
-        state, variance = _maximisation(state, equations, mask, variance)
+        state, variance = maximisation(state, equations, mask, variance)
         if report is not None:
             report(iteration, state)
         if iteration > 2 and abs(gain) < tolerance:
@@ -146,8 +147,8 @@ def expectation(
         whitened = plane.take(some.coefficients) / deviation
         ctf = plane.take(some.ctf) / deviation
         if table is not None:
-            slices = extract_slices(table, where, k + 1) * ctf[..., None]
-            latents[batch], covariances[batch], more = _posterior(slices[..., 1:], whitened - slices[..., 0])
+            products = _inner_products(table, where, ctf, whitened)
+            latents[batch], covariances[batch], more = _posterior(products)
             gain += more
         if equations is not None:
             weights, moments = _moments(latents[batch], covariances[batch])
@@ -170,19 +171,35 @@ def linear_volumes(images: Images, subspace: Subspace, mask: Float[Tensor, "d d 
     return replace(subspace, mean=volumes[0], basis=volumes[1:])
 
 
-def _posterior(basis: Tensor, residual: Tensor) -> tuple[Tensor, Tensor, float]:
-    """z, S and the summed log-likelihood gain from whitened slices [b, m, k] and residuals [b, m].
+def _inner_products(table: Tensor, where: SliceInterpolation, ctf: Tensor, whitened: Tensor) -> Tensor:
+    """Gram matrices [b, k + 2, k + 2] of C P mu, C P U_1 .. U_k and Y, as real numbers, real parts before imaginary.
+
+    ``table`` has a column to spare in both halves, which takes the images.
+    """
+    rows = read_rows(table, where)
+    b, m, channels = rows.shape
+    vectors = rows.view(b, m, 2, channels // 2)
+    vectors *= ctf[..., None, None]
+    vectors[..., 0, -1] = whitened.real
+    vectors[..., 1, -1] = whitened.imag * where.conjugate
+    flat = vectors.view(b, 2 * m, -1)
+    return flat.transpose(1, 2) @ flat
+
+
+def _posterior(products: Float[Tensor, "b g g"]) -> tuple[Tensor, Tensor, float]:
+    """z, S and the summed log-likelihood gain from whitened inner products of mean, basis and images.
 
     Whitened noise has unit variance per complex coefficient, so half of it per real part: hence the factor 2.
     """
-    b, m, k = basis.shape
-    flat = torch.view_as_real(basis.contiguous()).transpose(2, 3).reshape(b, 2 * m, k)
-    right = 2 * (flat.transpose(1, 2) @ torch.view_as_real(residual.contiguous()).reshape(b, 2 * m, 1))
-    precision = 2 * (flat.transpose(1, 2) @ flat) + torch.eye(k, device=flat.device)
-    covariance = torch.linalg.inv(precision)
-    latents = covariance @ right
-    gain = 0.5 * (right * latents).sum() - 0.5 * torch.logdet(precision).sum()
-    return latents[..., 0], covariance, float(gain)
+    basis = slice(1, -1)
+    right = 2 * (products[:, basis, -1] - products[:, basis, 0])
+    factor, _ = torch.linalg.cholesky_ex(
+        2 * products[:, basis, basis] + torch.eye(right.shape[1], device=products.device)
+    )
+    covariance = torch.cholesky_inverse(factor)
+    latents = (covariance @ right[..., None])[..., 0]
+    gain = 0.5 * (right * latents).sum() - factor.diagonal(dim1=1, dim2=2).log().sum()
+    return latents, covariance, float(gain)
 
 
 def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,9 +210,13 @@ def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     return weights, moments
 
 
-def _maximisation(
+def maximisation(
     state: Subspace, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None
 ) -> tuple[Subspace, Tensor]:
+    """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
+
+    ``variance`` is that of the step before, None on the first.
+    """
     assert equations is not None
     box = mask.shape[-1]
     volumes = torch.cat([state.mean[None], state.basis])
@@ -238,10 +259,12 @@ def _canonical(state: Subspace) -> Subspace:
 
 
 def _slice_table(subspace: Subspace) -> Tensor:
-    """Mean and basis as rows of real parts, then imaginary parts, for :func:`extract_slices`."""
+    """Mean, basis and a column of zeros as rows: real parts, then imaginary parts [voxels, 2 (k + 2)]."""
     volumes = torch.cat([subspace.mean[None], subspace.basis])
     coefficients = fourier_from_volume(volumes).flatten(1)
-    return torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
+    table = coefficients.real.new_zeros(coefficients.shape[1], 2, len(volumes) + 1)
+    table[:, 0, :-1], table[:, 1, :-1] = coefficients.real.T, coefficients.imag.T
+    return table.flatten(1)
 
 
 def _random_basis(mean: Tensor, mask: Tensor, dimension: int, seed: int) -> Tensor:
