@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+from cryoformer.imaging.slices import PADDING, SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 from cryoformer.reconstruct.images import FourierImages, Images
 
@@ -31,9 +31,9 @@ from cryoformer.reconstruct.images import FourierImages, Images
 LATENT_BOX = 48
 BATCH = 128
 STATES_AT_ONCE = 32
-# Of the densities' variance over the states: some hundredths of a unit of log likelihood where knowing the state is
-# worth some ten.
-LOST_VARIANCE = 1e-5
+VOLUMES_AT_ONCE = 8
+# Of the densities' variance over the states: under a tenth of a unit of log likelihood, where the state is worth ten.
+LOST_VARIANCE = 1e-4
 PRIOR_ITERATIONS = 20
 # Likelihoods of this many images are held at a time; the prior is fitted to as many, spread evenly.
 BLOCK = 20_000
@@ -109,7 +109,7 @@ def state_log_likelihoods(
     """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
     points = model.points(residuals.box)
     weights, basis = low_rank(_densities(model, points, support))
-    table = _slice_table(model.added(points, basis * points.volume_ratio))
+    table = _slice_table(model, points, basis)
     squares = (weights[:, :, None] * weights[:, None]).flatten(1)
     plane = SlicePlane.of_box(residuals.box, residuals.device)
     deviation = plane.take(residuals.noise_deviation())
@@ -159,10 +159,14 @@ def _densities(model: ConformationModel, points: DecodedPoints, support: Tensor)
     return torch.cat([model.decode(points, some) for some in support.split(STATES_AT_ONCE)])
 
 
-def _slice_table(volumes: Float[Tensor, "r d d d"]) -> Float[Tensor, "v r2"]:
-    """Volumes as rows for :func:`extract_slices`."""
-    coefficients = fourier_from_volume(volumes).flatten(1)
-    return torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
+def _slice_table(model: ConformationModel, points: DecodedPoints, basis: Float[Tensor, "r p"]) -> Float[Tensor, "v r2"]:
+    """What the network adds, for each of the basis, as rows for :func:`extract_slices`; some at a time."""
+    side, rank = PADDING * points.box, len(basis)
+    table = basis.new_empty(side * side * (side // 2 + 1), 2 * rank)
+    for rows in torch.arange(rank).split(VOLUMES_AT_ONCE):
+        coefficients = fourier_from_volume(model.added(points, basis[rows] * points.volume_ratio)).flatten(1)
+        table[:, rows], table[:, rank + rows] = coefficients.real.T, coefficients.imag.T
+    return table
 
 
 def _gap(support: Float[Tensor, "m k"]) -> Float[Tensor, " k"]:
