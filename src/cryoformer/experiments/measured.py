@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from types import FrameType
 
-
 STOP_SECONDS = 20.0
 
 

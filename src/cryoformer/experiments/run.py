@@ -35,7 +35,7 @@ def benchmark(name: str, options: Options) -> Path:
 def run_experiment(experiment: Experiment, options: Options) -> Path:
     """As :func:`benchmark`, for any recipe."""
     plan = make_plan(experiment, options)
-    new_figure(1, 1)  # Without the library for plots: an error now, not after hours.
+    new_figure(1.0, 1.0)  # Without the library for plots: an error now, not after hours.
     open_workplace(plan)
     result = {
         "format": 1,
