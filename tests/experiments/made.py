@@ -54,10 +54,11 @@ def comparison(**sources: dict[str, Any]) -> dict[str, Any]:
     return _result("comparison", stack)
 
 
-def halves(promised: float = 8.0, true: float = 8.1) -> dict[str, Any]:
+def halves(too_much: float = 0.0) -> dict[str, Any]:
     """A result of one method on two halves."""
     curves = {name: [1.0, 0.9, 0.3] for name in ("half_maps", "half_maps_unmasked", "truth", "expected")}
-    scores = {"half_map_resolution_angstrom": promised, "truth_resolution_angstrom": true, "truth_auc": 0.4}
+    scores = {"half_map_resolution_angstrom": 8.0, "truth_resolution_angstrom": 8.1, "truth_auc": 0.4}
+    scores["promised_too_much"] = too_much
     stack = {
         "simulation": None,
         "budget_minutes": None,

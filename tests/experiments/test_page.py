@@ -48,9 +48,9 @@ def test_three_stacks_of_many_methods_make_small_plots(tmp_path: Path) -> None:
 
 
 def test_half_maps_that_promise_too_much_are_named(tmp_path: Path) -> None:
-    assert "The half maps of" not in page_of(halves(8.0, 8.1))
-    text = write_page(halves(7.0, 8.1), tmp_path).read_text()
-    assert "The half maps of CryoFormer promise more than the truth confirms: 7.00 A against 8.10 A." in text
+    assert "The half maps of" not in page_of(halves(0.01))
+    text = write_page(halves(0.05), tmp_path).read_text()
+    assert "The half maps of CryoFormer promise more than the truth confirms: FSC to the truth lower by 0.050" in text
     assert [path.name for path in tmp_path.glob("*.png")] == ["made_up_fsc.png"]
 
 

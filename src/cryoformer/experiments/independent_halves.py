@@ -59,6 +59,7 @@ def _score(fits: tuple[Fit, Fit], particles: int, seed: int) -> dict[str, Any]:
             {
                 "half_map_resolution_angstrom": resolution(curves["half_maps"], box, pixel, HALF_THRESHOLD),
                 "truth_resolution_angstrom": resolution(curves["truth"], box, pixel, TRUTH_THRESHOLD),
+                "promised_too_much": float((curves["expected"] - curves["truth"])[1:].mean()),
                 "truth_auc": float(
                     fsc_auc((maps[0] + maps[1]) * masks["molecule"], truth.state(0) * masks["molecule"])
                 ),

@@ -126,6 +126,7 @@ def _halves_row(found: dict[str, Any], name: str, scored: Row) -> Row:
         "half maps A": source.get("half_map_resolution_angstrom"),
         "truth A": source.get("truth_resolution_angstrom"),
         "truth AUC": source.get("truth_auc"),
+        "promised - found": source.get("promised_too_much"),
         **_costs(found, name),
     }
 
