@@ -23,8 +23,8 @@ COLUMNS = {
     "halves": (
         "`half maps A`: resolution at FSC 0.143 between two independent halves, corrected for the mask by random "
         "phases. `truth A`: of the mean of the two maps to the truth, at 0.5. `promised - found`: the FSC to the "
-        "truth that the FSC between halves promises, sqrt(2 FSC / (1 + FSC)), minus the one found, mean over shells; above "
-        "0, the halves share something beside the molecule. s: seconds of both fits. GiB: peak memory of a "
+        "truth that the FSC between halves promises, sqrt(2 FSC / (1 + FSC)), minus the one found, mean over shells; "
+        "above 0, the halves share something beside the molecule. s: seconds of both fits. GiB: peak memory of a "
         "process. Bold: best."
     ),
 }
