@@ -38,10 +38,11 @@ def rows_of(result: dict[str, Any], stack: str) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table, the best of the methods (not of the references) in bold."""
+    """The rows as a Markdown table, the best of the methods (not of the references, and of two at least) in bold."""
     columns = list(rows[0])
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1)]
-    best = {column: best_value(rows, column) for column in columns if is_score(column)}
+    compared = [c for c in columns if is_score(c) and sum(r[c] is not None and not is_reference(r) for r in rows) > 1]
+    best = {column: best_value(rows, column) for column in compared}
     for row in rows:
         cells = []
         for column in columns:
