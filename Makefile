@@ -29,7 +29,7 @@ bench: $(VENV)/.installed-test
 
 SIZE ?= everyday
 experiments: $(VENV)/.installed-demo
-	@set -e; for name in continuous homogeneous ablations; do \
+	@set -e; for name in continuous homogeneous two-motions compositional ablations; do \
 		$(BIN)/cryoformer benchmark $$name --size $(SIZE) --out experiments/$(SIZE)/$$name; done
 
 viewer:

@@ -45,7 +45,9 @@ def test_every_recipe_can_be_done_at_every_size(name: str, tmp_path: Path) -> No
 
 
 def test_the_paper_experiments_are_there() -> None:
-    assert {"continuous", "spike", "ablations", "homogeneous"} <= set(experiment_names())
+    assert {"continuous", "spike", "ablations", "homogeneous", "two-motions", "compositional"} <= set(
+        experiment_names()
+    )
 
 
 def test_an_unknown_experiment_lists_those_there_are() -> None:

@@ -167,7 +167,7 @@ def test_the_command_lists_experiments_and_asks_for_what_is_missing(capsys) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["continuous", "ablations", "homogeneous"])
+@pytest.mark.parametrize("name", ["continuous", "ablations", "homogeneous", "two-motions", "compositional"])
 def test_a_tiny_experiment_of_the_package_runs_as_a_whole(name: str, tmp_path: Path) -> None:
     page = benchmark(name, Options(tmp_path / "out", "tiny", threads=1))
     result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
