@@ -70,3 +70,9 @@ def test_a_method_that_failed_has_a_row_without_scores() -> None:
 def test_seconds_of_two_halves_are_added() -> None:
     (row,) = rows_of(halves(), "snr0.1")
     assert (row["half maps A"], row["truth A"], row["s"]) == (8.0, 8.1, 21.0)
+
+
+def test_a_score_that_one_method_alone_has_is_not_compared() -> None:
+    rows = rows_of(comparison(cryoformer=source(0.40, 0.9), sfbp=source(0.35, None)), "snr0.1")
+    assert "R2" not in verdict(rows, "CryoFormer")
+    assert "**0.900**" not in markdown(rows)

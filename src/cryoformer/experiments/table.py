@@ -41,8 +41,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, the best of the methods (not of the references, and of two at least) in bold."""
     columns = list(rows[0])
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1)]
-    compared = [c for c in columns if is_score(c) and sum(r[c] is not None and not is_reference(r) for r in rows) > 1]
-    best = {column: best_value(rows, column) for column in compared}
+    best = {column: best_value(rows, column) for column in compared(rows)}
     for row in rows:
         cells = []
         for column in columns:
@@ -67,7 +66,7 @@ def verdict(rows: Sequence[Row], first: str) -> str:
         first: name, as in the rows, of the method that the others are compared with.
     """
     ours = next(row for row in rows if row["method"] == first)
-    columns = [column for column in rows[0] if is_score(column) and ours[column] is not None]
+    columns = [column for column in compared(rows) if ours[column] is not None]
     wins = []
     for row in rows:
         if row is ours or is_reference(row):
@@ -79,7 +78,7 @@ def verdict(rows: Sequence[Row], first: str) -> str:
             )
             wins.append(f"{row['method']} ({figures}{_time(row, ours)})")
     if not columns:
-        return f"{first} has no scores here."
+        return "There is nothing to compare: no score that two methods have."
     if not wins:
         return f"No other method does better than {first} in any of: {', '.join(columns)}."
     return f"Better than {first}: {'; '.join(wins)}."
@@ -98,6 +97,12 @@ def cell(column: str, value: Any) -> str:
 def is_score(column: str) -> bool:
     """Whether methods are compared by this column."""
     return column in SCORES or column.startswith(LATENT_SCORES)
+
+
+def compared(rows: Sequence[Row]) -> list[str]:
+    """Scores that two methods at least have."""
+    methods = [row for row in rows if not is_reference(row)]
+    return [c for c in rows[0] if is_score(c) and sum(row[c] is not None for row in methods) > 1]
 
 
 def is_reference(row: Row) -> bool:
