@@ -1,6 +1,7 @@
 # make demo    simulate, reconstruct, evaluate and report into demo/ (makes .venv first)
 # make test    lint, types and tests
 # make bench   timings, kept as JSON under benchmarks/
+# make experiments [SIZE=tiny]  the paper's experiments into experiments/ (hours at the size `everyday`)
 # make viewer  the viewer's page, built anew from viewer/ (needs npm)
 # make screenshots RUN=DIR  pictures of a run in the viewer, for the documentation
 # make clean   remove what the above made
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PACKAGING := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench viewer screenshots clean
+.PHONY: demo test bench experiments viewer screenshots clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cryoformer demo --out demo
@@ -25,6 +26,11 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+SIZE ?= everyday
+experiments: $(VENV)/.installed-demo
+	@set -e; for name in continuous homogeneous two-motions compositional ablations; do \
+		$(BIN)/cryoformer benchmark $$name --size $(SIZE) --out experiments/$(SIZE)/$$name; done
 
 viewer:
 	cd viewer && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build

@@ -10,8 +10,11 @@ from cryoformer.assess.evaluate import evaluate
 from cryoformer.assess.sources import VolumeSource
 from cryoformer.baselines.folder import BaselineFolder, fit_baseline, open_baseline
 from cryoformer.baselines.interface import METHODS, Baseline, baseline
+from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.reconstruct.particle_input import ParticleInput
+
+from .conftest import COUNT
 
 QUICK = {"box": 16, "dimension": 2, "iterations": 6}
 
@@ -83,3 +86,16 @@ def test_a_folder_without_a_finished_baseline_says_so(tmp_path: Path) -> None:
 def test_points_of_the_wrong_dimension_are_refused(fitted) -> None:
     with pytest.raises(InputError, match="expected rows of 2 numbers"):
         fitted["sfbp"].latent_volumes(np.zeros((1, 5)))
+
+
+def test_a_baseline_can_be_fitted_on_half_of_the_particles(stack: Path, tmp_path: Path) -> None:
+    """The two halves share no particle, and together they are all."""
+    rows = []
+    for half in ("1", "2"):
+        out = tmp_path / half
+        assert main(["baseline", "homogeneous", str(stack / "particles.star"), "--out", str(out), "--half", half]) == 0
+        fitted = open_baseline(out)
+        rows.append(set(ParticleInput.from_facts(fitted.facts["input"]).load(0)[1]))
+        assert len(fitted.latents) == len(rows[-1])
+    assert not rows[0] & rows[1]
+    assert len(rows[0] | rows[1]) == COUNT

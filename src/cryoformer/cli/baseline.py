@@ -18,6 +18,7 @@ def baseline(
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
+    half: Annotated[int | None, arg(metavar="1|2")] = None,
     max_minutes: Annotated[float | None, arg(metavar="M")] = None,
     seed: Annotated[int, arg(metavar="K")] = 0,
     device: Annotated[str, arg(metavar="NAME")] = "cpu",
@@ -35,6 +36,7 @@ def baseline(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        half: Half-set to use, as the file has it, or by the seed.
         max_minutes: Stop in good order after this time (methods that train in epochs).
         seed: Seed of everything random.
         device: cpu, cuda or cuda:1.
@@ -46,7 +48,7 @@ def baseline(
     from cryoformer.reconstruct.particle_input import ParticleInput
 
     values = parse_settings(settings) | ({} if executable is None else {"executable": str(executable)})
-    source = ParticleInput(particles, datadir, poses, ctf)
+    source = ParticleInput(particles, datadir, poses, ctf, half=half)
     found = fit_baseline(
         method,
         source,
