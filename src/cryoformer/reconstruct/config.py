@@ -65,6 +65,7 @@ class TrainConfig(_Settings):
     stages: tuple[Stage, ...] = (
         Stage(box=32, epochs=4, batch=64),
         Stage(box=64, epochs=2, batch=32),
+        Stage(box=128, epochs=2, batch=32),
     )
     full_box: bool = Field(
         default=True, description="End at the images' own box: the last stage's box is replaced by it"
@@ -96,7 +97,7 @@ class TrainConfig(_Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {
-        "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}],
+        "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}, {"box": 128, "epochs": 1}],
         "subspace": {"iterations": 8},
     },
     # The paper's settings as far as it gives them: pose-blind image encoder, all occupied points, no base density, no
