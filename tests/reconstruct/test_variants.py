@@ -83,6 +83,7 @@ def test_variant_is_a_run_like_any_other(variant: Variant, name: str) -> None:
     path = variant(**VARIANTS[name])
     check(path)
     assert RunPaths(path).checkpoint("subspace").exists() == (name not in WITHOUT_SUBSPACE)
+    assert (path / "volumes/flexible.mrc").exists()
     assert {source.name for source in run_sources(open_run(path))} >= {"cryoformer", "consensus"}
 
 

@@ -117,6 +117,8 @@ class Reconstruction:
         start = unaided_start(images, consensus.volume, self.config)
         if self.main:
             self._write_volume("occupancy", start.occupancy, images)
+            # What is decoded, as whoever reads the file takes it.
+            self._write_volume("flexible", start.window, images)
         return start
 
     def _linear(self, images: Images, consensus: Consensus) -> LinearStage:
