@@ -84,43 +84,29 @@ def fit_subspace(
     seed: int,
     report: Callable[[int, Subspace], None] | None = None,
     tolerance: float = 0.0,
-    most: int | None = None,
 ) -> Subspace:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
-    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image. Of more
-    than ``most`` images as many are drawn for the EM, because a few volumes of a low box need no more; latents are
-    read for all.
+    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image.
     """
-    sample = images if most is None or len(images) <= most else images.take(_drawn(len(images), most, seed))
     state = Subspace(
         mean=mean * mask,
         basis=_random_basis(mean * mask, mask, dimension, seed),
-        latents=torch.zeros(len(sample), dimension, device=images.device),
-        covariance=torch.eye(dimension, device=images.device).expand(len(sample), -1, -1),
+        latents=torch.zeros(len(images), dimension, device=images.device),
+        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
     )
     variance: Tensor | None = None
     for iteration in range(iterations):
         before = state.log_likelihood
-        state, equations = expectation(sample, state)
+        state, equations = expectation(images, state)
         gain = state.log_likelihood - before
         state, variance = maximisation(state, equations, mask, variance)
         if report is not None:
             report(iteration, state)
         if iteration > 2 and abs(gain) < tolerance:
             break
-    unread = replace(
-        state,
-        latents=torch.zeros(len(images), dimension, device=images.device),
-        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
-    )
-    return expectation(images, unread, accumulate=False)[0]
-
-
-def _drawn(count: int, most: int, seed: int) -> Int[Tensor, " m"]:
-    """Random rows, in their order."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed + 3))[:most].sort().values
+    return expectation(images, state, accumulate=False)[0]
 
 
 def expectation(
