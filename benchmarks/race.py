@@ -142,7 +142,9 @@ def compare(arguments: argparse.Namespace, stack: Stack, work: Path, paces: dict
     marks = {"given": arguments.marks} if arguments.marks else {}
     reference = quality.marks_of(peer, arguments.reference_minutes)
     if reference:
-        marks[f"{CRYODRGN} after {arguments.reference_minutes:g} min"] = reference
+        # A shorter training is not called an hour.
+        reached = min(arguments.reference_minutes, max(row["seconds"] or 0.0 for row in peer) / 60.0)
+        marks[f"{CRYODRGN} after {reached:.3g} min"] = reference
     return {
         "this project": ours,
         CRYODRGN: peer,

@@ -114,13 +114,14 @@ def timed(rows: list[dict[str, Any]], folder: Path, seconds_per_epoch: float | N
 
     The second counts training alone, neither loading nor the latents after each epoch, so it flatters cryoDRGN.
     """
-    measured: dict[str, float] = {}
+    facts: dict[str, Any] = {"epochs": {}}
     if (folder / "seconds.json").exists():
-        measured = json.loads((folder / "seconds.json").read_text())["epochs"]
+        facts = json.loads((folder / "seconds.json").read_text())
     done = []
     for row in rows:
         by_rate = row["epoch"] * seconds_per_epoch if seconds_per_epoch else None
-        done.append(row | {"seconds": measured.get(str(row["epoch"]), by_rate)})
+        seconds = facts["epochs"].get(str(row["epoch"]), by_rate)
+        done.append(row | {"seconds": seconds, "peak_gib": facts.get("peak_gib")})
     return done
 
 
