@@ -47,6 +47,8 @@ def _turn(contestant: Contestant, work: Path, threads: int, seconds: float) -> d
         "windows": [round(rate, 2) for rate in found],
         "peak_gib": round(watched.peak_gib, 2),
         "load": [round(load, 2) for load in watched.load],
+        "cores": round(watched.cores, 2),
+        "others_cores": round(watched.others_cores, 2),
     }
 
 
@@ -56,6 +58,7 @@ def _summary(turns: list[dict[str, Any]], images: int) -> dict[str, Any]:
         "images_per_second": rate,
         "seconds_per_epoch": images / rate if rate else None,
         "peak_gib": max(turn["peak_gib"] for turn in turns),
+        "others_cores": max(turn["others_cores"] for turn in turns),
         "rounds": turns,
     }
 

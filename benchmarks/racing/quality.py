@@ -44,6 +44,7 @@ def our_run(stack: Stack, name: str, truth: Path, work: Path, threads: int, imag
         "images_per_second": {stage: rate and round(rate, 1) for stage, rate in found.items()},
         "peak_gib": round(watched.peak_gib, 2),
         "load": [round(load, 2) for load in watched.load],
+        "others_cores": round(watched.others_cores, 2),
         **scores(opened.sources[0], truth, opened.box, opened.pixel_size_angstrom, images),
     }
     kept.write_text(json.dumps(result, indent=1) + "\n")
@@ -60,7 +61,12 @@ def train_peer(stack: Stack, executable: str, minutes: float, work: Path, thread
     watched = watch(command, peer_steps, work / "cryodrgn_run.log", threads, limit_seconds=60.0 * minutes)
     begun = (folder / "started").stat().st_mtime
     seconds = {str(epoch): round(file.stat().st_mtime - begun, 1) for epoch, file in epochs(folder / RUN).items()}
-    facts = {"epochs": seconds, "peak_gib": round(watched.peak_gib, 2), "load": watched.load}
+    facts = {
+        "epochs": seconds,
+        "peak_gib": round(watched.peak_gib, 2),
+        "load": watched.load,
+        "others_cores": watched.others_cores,
+    }
     (folder / "seconds.json").write_text(json.dumps(facts, indent=1) + "\n")
     return folder
 

@@ -26,9 +26,16 @@ def tables(result: dict[str, Any]) -> str:
 
 def pace_table(pace: dict[str, Any]) -> list[str]:
     """One row per contestant."""
-    head = ["", "images/s", "seconds per epoch", "peak GiB", "this project's images/s over it"]
+    head = ["", "images/s", "seconds per epoch", "peak GiB", "cores others used", "this project's images/s over it"]
     rows = [
-        [name, number(of["images_per_second"]), number(of["seconds_per_epoch"]), f"{of['peak_gib']:.2f}", ratio]
+        [
+            name,
+            number(of["images_per_second"]),
+            number(of["seconds_per_epoch"]),
+            f"{of['peak_gib']:.2f}",
+            f"{of['others_cores']:.2f}",
+            ratio,
+        ]
         for name, of in pace["contestants"].items()
         for ratio in [number(pace["ratios"].get(name, {}).get("median"))]
     ]

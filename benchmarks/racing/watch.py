@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 STOP_SECONDS = 20.0
 
 
@@ -28,7 +30,11 @@ Parse = Callable[[str], tuple[str, int, int] | None]
 
 @dataclass(frozen=True)
 class Watched:
-    """What a process did. ``peak_gib`` is its largest resident memory, ``load`` the load averages before and after."""
+    """What a process did.
+
+    ``peak_gib`` is its largest resident memory, ``load`` the load averages before and after, ``cores`` what it used on
+    average, and ``others_cores`` what all other programs used meanwhile: more than a few hundredths spoil its times.
+    """
 
     samples: list[Sample]
     seconds: float
@@ -36,6 +42,8 @@ class Watched:
     returncode: int
     stopped: bool
     load: tuple[float, float]
+    cores: float
+    others_cores: float
 
 
 def watch(
@@ -53,7 +61,8 @@ def watch(
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    load, started, samples, stopped = os.getloadavg()[0], time.monotonic(), [], threading.Event()
+    samples, stopped = [], threading.Event()
+    load, busy, started = os.getloadavg()[0], busy_seconds(), time.monotonic()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     )
@@ -78,21 +87,30 @@ def watch(
                         break
     finally:
         timer.cancel()
-        peak = _end(process)
+        used, peak = _end(process)
     if process.returncode != 0 and not stopped.is_set():
         raise SystemExit(f"{command[0]} ended with {process.returncode}; its last words are in {log}")
+    seconds = time.monotonic() - started
     return Watched(
         samples=samples,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         peak_gib=peak,
         returncode=process.returncode,
         stopped=stopped.is_set(),
         load=(load, os.getloadavg()[0]),
+        cores=used / seconds,
+        others_cores=max(busy_seconds() - busy - used, 0.0) / seconds,
     )
 
 
-def _end(process: subprocess.Popen[str]) -> float:
-    """Wait for a process, which is killed where it does not end; its peak resident memory in GiB."""
+def busy_seconds() -> float:
+    """Processor time that all programs together have used since the machine started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[float, float]:
+    """Wait for a process, which is killed where it does not end; its processor seconds and peak memory in GiB."""
     if process.stdout:
         process.stdout.close()
     killer = threading.Timer(STOP_SECONDS, process.kill)
@@ -100,7 +118,7 @@ def _end(process: subprocess.Popen[str]) -> float:
     _, status, usage = os.wait4(process.pid, 0)
     killer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss / 2**20
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def rates(samples: Sequence[Sample], stage: str, warm_seconds: float, window_seconds: float) -> list[float]:

@@ -85,6 +85,7 @@ def test_a_program_is_watched_until_it_has_trained_long_enough(tmp_path: Path) -
     assert found.stopped
     assert 0.5 <= found.samples[-1].seconds - found.samples[0].seconds < 5.0
     assert 0.25 < found.peak_gib < 0.5
+    assert 0 < found.cores < 1
     assert (tmp_path / "log").read_text().startswith("step box=8")
 
 
@@ -96,6 +97,16 @@ def test_a_program_that_fails_or_takes_too_long(tmp_path: Path) -> None:
     )
     assert found.stopped
     assert found.seconds < 20
+
+
+def test_what_other_programs_take_is_seen(tmp_path: Path) -> None:
+    code = "import time\nend = time.time() + 2\nwhile time.time() < end: pass"
+    other = subprocess.Popen([sys.executable, "-c", code])
+    found = watch([sys.executable, "-c", "import time; time.sleep(1.5)"], our_steps, tmp_path / "log", 1)
+    other.wait()
+    # A machine that is full of other programs gives it less, but uses at least as much in all.
+    assert found.others_cores > 0.5
+    assert found.cores < 0.3
 
 
 def test_threads_are_those_asked_for(tmp_path: Path) -> None:
