@@ -9,6 +9,7 @@ its transpose. Trilinear interpolation in Fourier space multiplies the volume in
 Only |k| < D / 2 takes part: the corners of the square and the Nyquist frequency are left out.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,9 +141,10 @@ class VoxelOrder:
         The same as :func:`insert_slices` of every product into every column.
         """
         entries = (values[..., None] * self._where.weight).reshape(-1).index_select(0, self._order)
-        matrix = torch.sparse_csr_tensor(
-            self._starts, self._images, entries, (len(target), len(factors)), check_invariants=False
-        )
+        shape = (len(target), len(factors))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+            matrix = torch.sparse_csr_tensor(self._starts, self._images, entries, shape, check_invariants=False)
         torch.addmm(target, matrix, factors, out=target)
 
 

@@ -108,7 +108,8 @@ class NormalEquations:
         shell = padded_radii(self.box, self._left.device).round_().long().reshape(-1)
         inside = (shell < self.box // 2).nonzero()[:, 0]
         volumes = torch.zeros(q, len(self._left), dtype=torch.complex64, device=self._left.device)
-        variance = torch.zeros(q, len(self._left), device=self._left.device)
+        # Summed as it comes: an array of its own would be as large as the volumes.
+        variance = torch.zeros(q, self.box // 2, device=self._left.device)
         for voxels in inside.split(max(1, SOLVE_ELEMENTS // q**2)):
             left = self._left.new_empty(q, q, len(voxels))
             pairs = self._left[voxels].T
@@ -118,8 +119,9 @@ class NormalEquations:
             inverse = invert_positive(left)
             real, imaginary = self._right[voxels].T.view(2, 1, q, -1)
             volumes[:, voxels] = torch.complex((inverse * real).sum(dim=1), (inverse * imaginary).sum(dim=1))
-            variance[:, voxels] = inverse.diagonal().T
-        return volumes.view(q, *shape), shell_mean(variance.view(q, *shape), self.box)
+            variance.index_add_(1, shell[voxels], inverse.diagonal().T)
+        count = torch.bincount(shell[inside], minlength=self.box // 2)
+        return volumes.view(q, *shape), variance / count
 
 
 def invert_positive(systems: Float[Tensor, "q q n"]) -> Float[Tensor, "q q n"]:

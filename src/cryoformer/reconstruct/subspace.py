@@ -153,7 +153,9 @@ def linear_volumes(images: Images, subspace: Subspace, mask: Float[Tensor, "d d 
     _, equations = expectation(images, subspace, fixed=True)
     assert equations is not None
     coefficients, _ = equations.solve(prior)
-    volumes = volume_from_fourier(coefficients, images.box) * mask
+    del equations
+    # One at a time: at a large box a transform takes several times the memory of its volume.
+    volumes = torch.stack([volume_from_fourier(some, images.box) for some in coefficients]) * mask
     return replace(subspace, mean=volumes[0], basis=volumes[1:])
 
 
