@@ -7,13 +7,12 @@ import torch
 
 from cryoformer.assess.split_images import (
     SplitTest,
-    checkerboard,
     sample_rows,
     simulated_residuals,
     split_images,
     split_outcome,
 )
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import FourierImages, checkerboard
 from reconstruct.conftest import BOX, Simulated, simulate
 from reconstruct.test_latents import KnownDecoder
 

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from cryoformer.assess.null_images import coloured_noise
 from cryoformer.assess.outcome import Outcome
-from cryoformer.imaging.fourier import frequencies
 from cryoformer.reconstruct.density_model import ConformationModel, crop_volume
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.reconstruct.images import FourierImages, checkerboard
 from cryoformer.reconstruct.latents import choose_states, fit_prior, posterior_over_states, state_log_likelihoods
 
 NAME = "split_images"
@@ -85,16 +84,6 @@ def split_images(
         return np.asarray((one - other).square().sum(dim=1).double().cpu().numpy())
 
     return SplitTest(difference((first, second)), difference(twins))
-
-
-def checkerboard(images: FourierImages) -> tuple[FourierImages, FourierImages]:
-    """The same images with every second Fourier coefficient, and with the others; the rest is zero, CTF included."""
-    ky, kx = frequencies(images.box, images.device)
-    even = ((ky + kx).round().long() % 2) == 0
-    first, second = (
-        replace(images, coefficients=images.coefficients * field, ctf=images.ctf * field) for field in (even, ~even)
-    )
-    return first, second
 
 
 def simulated_residuals(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from cryoformer.imaging.fourier import crop_fourier, shells
+from cryoformer.imaging.fourier import crop_fourier, frequencies, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 # A pass over images takes as many at a time, but no more coefficients than 256 images of 64 pixels have: what it makes
@@ -143,6 +143,19 @@ class FourierImages(Images):
         for rows in self.every():
             residuals[rows] -= projector.project(self.rotations[rows]) * self.ctf[rows]
         return replace(self, coefficients=residuals)
+
+
+def checkerboard(images: FourierImages) -> tuple[FourierImages, FourierImages]:
+    """The same images with every second Fourier coefficient, and with the others; the rest is zero, CTF included.
+
+    White noise is independent between the two.
+    """
+    ky, kx = frequencies(images.box, images.device)
+    even = ((ky + kx).round().long() % 2) == 0
+    first, second = (
+        replace(images, coefficients=images.coefficients * field, ctf=images.ctf * field) for field in (even, ~even)
+    )
+    return first, second
 
 
 class SliceProjector:

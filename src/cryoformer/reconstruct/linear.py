@@ -10,7 +10,7 @@ from torch import Tensor
 from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
 from cryoformer.reconstruct.config import TrainConfig
 from cryoformer.reconstruct.density_model import crop_volume, resample_volume
-from cryoformer.reconstruct.images import Images
+from cryoformer.reconstruct.images import FourierImages, Images, checkerboard
 from cryoformer.reconstruct.normal_equations import shell_mean
 from cryoformer.reconstruct.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
 from cryoformer.reconstruct.progress import RunLog
@@ -46,7 +46,7 @@ def fit_linear_stage(
     occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
     used = torch.arange(len(images), device=images.device) if rows is None else rows
     subspace = _fit(low, mean, occupancy, config, log, used)
-    flexible = _flexible(low, subspace, occupancy, used)
+    flexible = _flexible(low.take(drawn_rows(used, settings.images, config.seed)), subspace, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
     full = _at_full_box(images, subspace, consensus, full_occupancy)
@@ -109,26 +109,38 @@ def read_others(images: Images, subspace: Subspace, rows: Int[Tensor, " m"]) -> 
     """A subspace that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
     if len(rows) == len(images):
         return subspace
-    count, k = len(images), subspace.dimension
-    latents = torch.zeros(count, k, device=images.device)
-    covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)
-    latents[rows], covariance[rows] = subspace.latents, subspace.covariance
-    unread = torch.ones(count, dtype=torch.bool, device=images.device)
+    placed = _unread(subspace, len(images))
+    placed.latents[rows], placed.covariance[rows] = subspace.latents, subspace.covariance
+    unread = torch.ones(len(images), dtype=torch.bool, device=images.device)
     unread[rows] = False
-    placed = replace(subspace, latents=latents, covariance=covariance)
     read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
     return replace(read, log_likelihood=subspace.log_likelihood)
 
 
-def _flexible(low: Images, subspace: Subspace, occupancy: Tensor, rows: Tensor) -> Tensor:
-    """Soft window of what varies, from the two halves of the images."""
+def _unread(subspace: Subspace, count: int) -> Subspace:
+    """The same densities, for so many images of which nothing is known."""
+    k, device = subspace.dimension, subspace.mean.device
+    covariance = torch.eye(k, device=device).repeat(count, 1, 1)
+    return replace(subspace, latents=torch.zeros(count, k, device=device), covariance=covariance)
+
+
+def _flexible(low: FourierImages, subspace: Subspace, occupancy: Tensor) -> Tensor:
+    """Soft window of what varies, from the two halves of the images.
+
+    A latent knows of the noise of its own image, and a component that fits noise would be found again in both halves.
+    So latents are read from every second Fourier coefficient, and the densities estimated from the others.
+    """
     power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
     prior = component_precision(power, occupancy)
+    fields = checkerboard(low)
+    read = [expectation(field, _unread(subspace, len(low)), accumulate=False)[0] for field in fields]
     halves = []
     for half in (0, 1):
-        _, equations = expectation(low, subspace, rows=rows[low.halves[rows] == half], fixed=True)
-        assert equations is not None
-        halves.append(volume_from_fourier(equations.solve(prior)[0], low.box)[1:])
+        found = [expectation(field, latents, rows=low.half(half), fixed=True)[1]
+                 for field, latents in zip(fields, reversed(read), strict=True)]  # fmt: skip
+        assert found[0] is not None
+        assert found[1] is not None
+        halves.append(volume_from_fourier(found[0].merged_with(found[1]).solve(prior)[0], low.box)[1:])
     region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
     window = soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM)
     return torch.from_numpy(window).to(low.device)
