@@ -22,6 +22,7 @@ Each tile costs two products forward and six backward; they are some three quart
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Barrier
@@ -38,6 +39,7 @@ LOG2E = math.log2(math.e)
 # points a tile, and the last axis short), were 5 to 20 % slower.
 TILE_ELEMENTS = 2**18
 TILE_IMAGES = 8
+_tile_threads = 1
 LEAST_POINTS = 256  # a thread should have, to be worth waking
 # 2^60 leaves room for the sum over n, the product with values and their gradients on either side of 1.
 LARGEST_SAFE_LOGIT = 60.0
@@ -200,12 +202,30 @@ def _share(work: Callable[..., Any], by_point: Sequence[Tensor]) -> list[Any]:
     Tiles are too small to be worth splitting operation by operation: a fork and a join each cost as much as a tenth of
     the work, and far more where another program holds a core.
     """
-    threads = max(1, min(torch.get_num_threads(), len(by_point[0]) // LEAST_POINTS))
+    threads = max(1, min(max(torch.get_num_threads(), _tile_threads), len(by_point[0]) // LEAST_POINTS))
     if threads == 1:
         return [work(*by_point)]
     slices = zip(*(torch.tensor_split(tensor, threads) for tensor in by_point), strict=True)
     with torch.no_grad():
         return list(_pool(threads).map(lambda pieces: _quietly(work, pieces), slices))
+
+
+@contextmanager
+def small_operations() -> Iterator[None]:
+    """Within, tiles are shared by all threads, every other operation by a quarter of them.
+
+    A training step is a thousand operations of some ten microseconds. To wake a second thread for each costs more than
+    it does: on two cores a step is a third slower for it.
+    """
+    global _tile_threads
+    before, whole = _tile_threads, torch.get_num_threads()
+    _tile_threads = whole
+    torch.set_num_threads(max(1, whole // 4))
+    try:
+        yield
+    finally:
+        _tile_threads = before
+        torch.set_num_threads(whole)
 
 
 def _quietly(work: Callable[..., Any], pieces: Sequence[Tensor]) -> Any:

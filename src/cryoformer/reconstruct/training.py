@@ -28,6 +28,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.model.tiled_attention import small_operations
 from cryoformer.reconstruct.cells import means
 from cryoformer.reconstruct.conditions import Conditions
 from cryoformer.reconstruct.config import Stage, TrainConfig
@@ -113,6 +114,7 @@ class StageTrainer:
         self.average = copy.deepcopy(model.network).requires_grad_(False)
         self.network, self.optimizer = fabric.setup(model.stage_network(self.points), optimizer)
 
+    @small_operations()
     def run(
         self,
         state: StageState,
