@@ -13,7 +13,7 @@ from cryoformer.model.spatial_attention import (
     point_density_plain,
     token_density,
 )
-from cryoformer.model.tiled_attention import point_density_tiled
+from cryoformer.model.tiled_attention import point_density_tiled, small_operations
 
 
 def operands(points: int = 23, images: int = 5, dtype: torch.dtype = torch.float64, size: float = 1.0) -> list:
@@ -142,3 +142,14 @@ def test_token_form_is_attention_of_the_queries_over_the_tokens_of_a_point() -> 
         torch.autograd.grad(found.sum(), arguments), torch.autograd.grad(expected.sum(), arguments), strict=True
     ):
         torch.testing.assert_close(a, b)
+
+
+def test_a_step_leaves_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        with small_operations():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
