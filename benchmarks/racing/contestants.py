@@ -20,7 +20,7 @@ from cryoformer.reconstruct.config import load_config
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.prepared_particles import choose_sign
 from cryoformer.reconstruct.run_directory import RunPaths
-from cryoformer.reconstruct.train import resolve_stages
+from cryoformer.reconstruct.config import resolve_stages
 from racing.watch import watch
 
 TRACED = Path(__file__).with_name("traced_train.py")
