@@ -16,11 +16,10 @@ import yaml
 
 from cryoformer.baselines.cryodrgn import Settings, train_arguments, write_inputs
 from cryoformer.particles.particles import Particles
-from cryoformer.reconstruct.config import load_config
+from cryoformer.reconstruct.config import load_config, resolve_stages
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.prepared_particles import choose_sign
 from cryoformer.reconstruct.run_directory import RunPaths
-from cryoformer.reconstruct.config import resolve_stages
 from racing.watch import watch
 
 TRACED = Path(__file__).with_name("traced_train.py")
