@@ -8,6 +8,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -84,7 +85,8 @@ def test_a_program_is_watched_until_it_has_trained_long_enough(tmp_path: Path) -
     found = watch([sys.executable, "-c", code], our_steps, tmp_path / "log", 1, until=steady_for(0.5, "8"))
     assert found.stopped
     assert 0.5 <= found.samples[-1].seconds - found.samples[0].seconds < 5.0
-    assert 0.25 < found.peak_gib < 0.5
+    # A program begins as a copy of the one that starts it, and its peak is never less than that.
+    assert 0.25 < found.peak_gib < 0.5 + psutil.Process().memory_info().rss / 2**30
     assert 0 < found.cores < 1
     assert (tmp_path / "log").read_text().startswith("step box=8")
 
