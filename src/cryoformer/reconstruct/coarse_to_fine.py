@@ -10,19 +10,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from cryoformer.reconstruct.cells import draw_cells
+from cryoformer.reconstruct.base import base_density
+from cryoformer.reconstruct.cells import LARGEST_CELL
 from cryoformer.reconstruct.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
 from cryoformer.reconstruct.conditions import Conditions, FreeLatents, ImageInputs, KnownLatents
 from cryoformer.reconstruct.config import Stage, TrainConfig, resolve_stages
-from cryoformer.reconstruct.consensus import Consensus, wiener_backprojection
+from cryoformer.reconstruct.consensus import Consensus
 from cryoformer.reconstruct.density_model import ConformationModel
 from cryoformer.reconstruct.encoder_latents import encoder_latents
-from cryoformer.reconstruct.images import FourierImages, Images
+from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.latents import LATENT_BOX, refine_latents, uncertainty_about
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, model_tensors
 from cryoformer.reconstruct.start import Start
-from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning, mean_density
+from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning
 
 # Of the time left when training begins, what the last base and latents may take.
 CLOSING_SHARE = 0.15
@@ -190,27 +191,17 @@ class CoarseToFine:
         self.log.record(stage=f"filter_{trainer.points.box}", gain=[round(x, 3) for x in found.gain.tolist()])
 
     def _update_base(self, model: ConformationModel, trainer: StageTrainer, latents: Tensor) -> None:
-        """The base becomes the back-projection of what the network's deviations from its own mean leave.
-
-        So what does not vary is Wiener-filtered as a whole, the network's mean included: one closed-form step.
-        """
         self.log.stage("base density")
-        points = trainer.points
-        still = mean_density(model, points, latents)
-        # Images of one cell follow each other, so that a batch decodes few states.
-        cells = draw_cells(latents, trainer.images_per_state, torch.Generator().manual_seed(self.config.seed))
-        order = cells.cell.argsort(stable=True)
+        shared = self._images_per_base_state(model, trainer)
+        occupancy, seed = self.start.occupancy, self.config.seed
+        model.base = base_density(self.images, model, trainer.points, latents, occupancy, shared, seed)
 
-        @torch.no_grad()
-        def explained(rows: Tensor, some: FourierImages) -> Tensor:
-            if trainer.images_per_state == 1:
-                return model.predict(points, latents[rows], some, still=still)
-            shown, cell = cells.cell[rows].unique(return_inverse=True)
-            return model.predict(points, cells.centres[shown], some, cell=cell, still=still)
-
-        found = wiener_backprojection(self.images, explained, order)
-        base = found.local(self.images.pixel_size_angstrom)
-        model.base = base * self.start.occupancy - model.added(points, still[None])[0]
+    def _images_per_base_state(self, model: ConformationModel, trainer: StageTrainer) -> int:
+        """As many as latents allow: here no batch needs many states."""
+        if self.config.images_per_state or not model.shares_states:
+            return trainer.images_per_state
+        # Each half of the images decodes a cell for itself.
+        return trainer.conditions.images_per_state(torch.cat(self.images.every()), 2 * LARGEST_CELL)
 
     def _refine(self, model: ConformationModel, latents: Tensor, box: int) -> tuple[Tensor, Tensor]:
         self.log.stage("latents")
