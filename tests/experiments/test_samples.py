@@ -1,5 +1,6 @@
 """Three samples of each state, and the mean FSC over them."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
 from cryoformer.assess.evaluate import truth_masks
 from cryoformer.assess.fsc import perfect_auc
-from cryoformer.assess.sources import run_sources
+from cryoformer.assess.sources import LatentSource, run_sources
 from cryoformer.assess.truth import load_truth
 from cryoformer.experiments.samples import sample_particles, sampled_fsc
 
@@ -33,3 +34,18 @@ def test_a_perfect_method_scores_one_and_one_that_ignores_the_motion_does_not(tr
     assert good["moving"]["resolution_angstrom"] == pytest.approx(2 * PIXEL_SIZE)
     assert blind["moving"]["resolution_angstrom"] > 1.5 * good["moving"]["resolution_angstrom"]
     assert min(blind["moving"]["fsc"]) < 0.5 < min(blind["molecule"]["fsc"][:3])
+
+
+def test_seconds_are_those_of_the_decoder_alone(truth, tmp_path: Path) -> None:
+    source = run_sources(ToyRun(tmp_path))[0]
+    slow = LatentSource(
+        "slow", source.latents, lambda rows: _slowly(source.particle_volumes(rows)), source.latent_volumes
+    )
+    found = sampled_fsc(slow, truth, truth_masks(truth))["seconds_per_volume"]
+    assert 0.02 <= found < 0.2
+
+
+def _slowly(volumes):
+    for volume in volumes:
+        time.sleep(0.02)
+        yield volume

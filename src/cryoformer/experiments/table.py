@@ -90,8 +90,13 @@ def cell(column: str, value: Any) -> str:
         return "-"
     if isinstance(value, str):
         return value
-    digits = 0 if column in ("s", "images/s") else 2 if column.endswith(" A") or column == "GiB" else 3
-    return f"{value:.{digits}f}"
+    return f"{value:.{_digits(column)}f}"
+
+
+def _digits(column: str) -> int:
+    if column in ("s", "images/s"):
+        return 0
+    return 2 if column.endswith(" A") or column in ("GiB", "s/volume") else 3
 
 
 def is_score(column: str) -> bool:
@@ -122,7 +127,8 @@ def _comparison_row(found: dict[str, Any], name: str, scored: Row) -> Row:
         f"{mask} A": samples[mask]["resolution_angstrom"] for mask in ("molecule", "moving") if mask in samples
     }
     scores = {column: value for column, value in scored.items() if column not in LEFT_TO_JSON}
-    return {"method": _label(found, name), **resolutions, **scores, **_costs(found, name)}
+    costs = _costs(found, name) | {"s/volume": samples.get("seconds_per_volume")}
+    return {"method": _label(found, name), **resolutions, **scores, **costs}
 
 
 def _halves_row(found: dict[str, Any], name: str, scored: Row) -> Row:
