@@ -6,6 +6,7 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.reconstruct.config import PRESETS, Stage, TrainConfig, load_config, resolve_stages
+from cryoformer.reconstruct.training import images_a_step
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -53,3 +54,11 @@ def test_stages_end_at_the_full_box_and_repeat_none() -> None:
     assert [stage.box for stage in resolve_stages(config, 128)] == [32, 48, 128]
     assert [(stage.box, stage.epochs) for stage in resolve_stages(config, 40)] == [(32, 1), (40, 3)]
     assert [stage.box for stage in resolve_stages(config.model_copy(update={"full_box": False}), 128)] == [32, 48, 64]
+
+
+@pytest.mark.parametrize(
+    ("images", "points", "batch"),
+    [(500, 1000, 32), (4_750, 15_000, 32), (9_500, 15_000, 64), (19_000, 102_000, 128), (10**6, 10**6, 32)],
+)
+def test_a_step_has_more_images_where_there_are_many(images: int, points: int, batch: int) -> None:
+    assert images_a_step(images, points) == batch

@@ -11,7 +11,7 @@ from cryoformer.reconstruct.cells import draw_cells
 from cryoformer.reconstruct.consensus import wiener_backprojection
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
 from cryoformer.reconstruct.images import FourierImages, Images
-from cryoformer.reconstruct.training import mean_density
+from cryoformer.reconstruct.population import mean_density
 
 
 def base_density(

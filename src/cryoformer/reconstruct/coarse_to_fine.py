@@ -20,10 +20,11 @@ from cryoformer.reconstruct.density_model import ConformationModel
 from cryoformer.reconstruct.encoder_latents import encoder_latents
 from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.latents import LATENT_BOX, refine_latents, uncertainty_about
+from cryoformer.reconstruct.population import conditioning
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, model_tensors
 from cryoformer.reconstruct.start import Start
-from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport, conditioning
+from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport
 
 # Of the time left when training begins, what the last base and latents may take.
 CLOSING_SHARE = 0.15

@@ -32,7 +32,7 @@ class Stage(_Settings):
 
     box: int = Field(ge=8, description="Box the images are Fourier-cropped to (at most their own)")
     epochs: float = Field(gt=0)
-    batch: int = Field(default=32, ge=1, description="Images a step")
+    batch: int | None = Field(default=None, ge=1, description="Images a step; None: 32 of few images, 128 of many")
 
 
 class TrainConfig(_Settings):
@@ -64,8 +64,8 @@ class TrainConfig(_Settings):
     )
     stages: tuple[Stage, ...] = (
         Stage(box=32, epochs=4, batch=64),
-        Stage(box=64, epochs=2, batch=32),
-        Stage(box=128, epochs=2, batch=32),
+        Stage(box=64, epochs=2),
+        Stage(box=128, epochs=2),
     )
     full_box: bool = Field(
         default=True, description="End at the images' own box: the last stage's box is replaced by it"

@@ -24,11 +24,11 @@ from cryoformer.reconstruct.density_model import ConformationModel
 from cryoformer.reconstruct.generalisation import split_held_out
 from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
+from cryoformer.reconstruct.population import conditioning
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_tensors
 from cryoformer.reconstruct.start import Start, subspace_start, unaided_start
 from cryoformer.reconstruct.streaming import prepare_images
-from cryoformer.reconstruct.training import conditioning
 
 # A decoder whose density varies by less than this share of its own spread ignores its latents.
 LEAST_CONDITIONING = 0.02

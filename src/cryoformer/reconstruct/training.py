@@ -40,7 +40,11 @@ WARM_UP_STEPS = 50
 FINAL_RATE = 0.05
 # A step should see this many different states, whatever its images could share.
 STATES_A_BATCH = 8
-CONDITIONING_SAMPLE = 64
+# Images a step, unless the stage says it: an epoch of few images should have this many steps; of many, a step may as
+# well have more images, which share states; but what it makes of each costs 4 bytes a point several times over.
+STEPS_AN_EPOCH = 140
+LEAST_BATCH, LARGEST_BATCH = 32, 128
+POINTS_A_BATCH = 2**24
 AVERAGE_DECAY = 0.99
 # A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise
 # (if latents are known from the start).
@@ -88,12 +92,13 @@ class StageTrainer:
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = images.minus(crop_volume(model.base, images.box))
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
+        self.batch = stage.batch or images_a_step(len(self.rows), len(self.points.voxels))
         self.images_per_state = 1
         if model.shares_states:
-            most = max(1, stage.batch // STATES_A_BATCH)
+            most = max(1, self.batch // STATES_A_BATCH)
             self.images_per_state = config.images_per_state or conditions.images_per_state(self.rows, most)
         self._plans: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self.steps_per_epoch = math.ceil(len(self.rows) / stage.batch)
+        self.steps_per_epoch = math.ceil(len(self.rows) / self.batch)
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
         self.coefficients = coefficient_count(images)
@@ -209,7 +214,7 @@ class StageTrainer:
             # Cells in random order, the images of each side by side.
             cell = torch.randperm(int(cell.max()) + 1, generator=generator).to(cell.device)[cell]
             order = cell.argsort(stable=True)
-            steps = zip(self.rows[order].split(self.stage.batch), cell[order].split(self.stage.batch), strict=True)
+            steps = zip(self.rows[order].split(self.batch), cell[order].split(self.batch), strict=True)
             # Reading ahead asks for the next epoch before this one is done.
             self._plans = {e: plan for e, plan in self._plans.items() if e >= epoch - 1}
             self._plans[epoch] = [self._share(rows, cell) for rows, cell in steps]
@@ -250,6 +255,12 @@ class StageTrainer:
         return float(loss.detach()), float(base)
 
 
+def images_a_step(images: int, points: int) -> int:
+    """A power of two, by the number of images trained on and of points decoded."""
+    wanted = max(1, min(images // STEPS_AN_EPOCH, POINTS_A_BATCH // points, LARGEST_BATCH))
+    return max(LEAST_BATCH, 2 ** (wanted.bit_length() - 1))
+
+
 def loss_weights(images: Images) -> Float[Tensor, "d h"]:
     """w_k / s^2(k) inside the Nyquist circle, over the number of coefficients there."""
     weights = _plane_weights(images)
@@ -264,32 +275,6 @@ def coefficient_count(images: Images) -> float:
 def _plane_weights(images: Images) -> Float[Tensor, "d h"]:
     inside = radii(images.box, images.device) <= images.box // 2 - 1
     return half_plane_weights(images.box, images.device) * inside
-
-
-@torch.no_grad()
-def conditioning(model: ConformationModel, points: DecodedPoints, conditions: Conditions) -> float:
-    """How much the decoded density varies over latents (or images), relative to its own spread over space.
-
-    Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
-    of base and network together. Zero: the decoder ignores its latents.
-    """
-    rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
-    density = model.decode(points, conditions.inputs(rows.to(points.window.device)))
-    base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
-    spread = (density.mean(dim=0) + base).std()
-    return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
-
-
-@torch.no_grad()
-def mean_density(
-    model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"], sample: int = 1024
-) -> Float[Tensor, " p"]:
-    """What the network adds on average over the population."""
-    rows = torch.linspace(0, len(latents) - 1, min(sample, len(latents))).round().long().to(latents.device)
-    total = torch.zeros_like(points.window)
-    for batch in rows.split(64):
-        total += model.decode(points, latents[batch]).sum(dim=0)
-    return total / len(rows)
 
 
 def _mean(values: list[float]) -> float:

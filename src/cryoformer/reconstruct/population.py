@@ -1,0 +1,36 @@
+"""What the network gives over the population of latents: its mean density, and how much it depends on the latent."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.reconstruct.conditions import Conditions
+from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
+
+CONDITIONING_SAMPLE = 64
+
+
+@torch.no_grad()
+def conditioning(model: ConformationModel, points: DecodedPoints, conditions: Conditions) -> float:
+    """How much the decoded density varies over latents (or images), relative to its own spread over space.
+
+    Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
+    of base and network together. Zero: the decoder ignores its latents.
+    """
+    rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
+    density = model.decode(points, conditions.inputs(rows.to(points.window.device)))
+    base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
+    spread = (density.mean(dim=0) + base).std()
+    return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
+
+
+@torch.no_grad()
+def mean_density(
+    model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"], sample: int = 1024
+) -> Float[Tensor, " p"]:
+    """What the network adds on average over the population."""
+    rows = torch.linspace(0, len(latents) - 1, min(sample, len(latents))).round().long().to(latents.device)
+    total = torch.zeros_like(points.window)
+    for batch in rows.split(64):
+        total += model.decode(points, latents[batch]).sum(dim=0)
+    return total / len(rows)
