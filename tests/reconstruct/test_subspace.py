@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.reconstruct.consensus import reconstruct_consensus
 from cryoformer.reconstruct.occupancy import flexible_region, occupancy_mask
@@ -55,6 +56,24 @@ def test_nothing_moves_nothing_found() -> None:
     assert float(information.max()) < 0.3
 
 
+def test_backgrounds_that_were_subtracted_are_no_component() -> None:
+    """Noise in the mean of each background goes to the image's mean, in one piece with the lowest frequencies."""
+    still = simulate(1500, noise=1.0, seed=5, moves=False)
+    pixels = fourier_to_images(still.images.coefficients, BOX)
+    outside = (radii_of_pixels() > 0.95 * BOX / 2).reshape(BOX, BOX)
+    pixels -= pixels[:, outside].mean(dim=1)[:, None, None]
+    images = replace(still.images, coefficients=images_to_fourier(pixels))
+    found = reconstruct_consensus(images)
+    images = images.with_noise(found.noise_power)
+    fitted = fit_subspace(images, found.volume, occupancy_mask(found.volume, PIXEL), 1, 30, seed=0)
+    assert float(1 - fitted.covariance.diagonal(dim1=1, dim2=2).mean()) < 0.1
+
+
+def radii_of_pixels() -> torch.Tensor:
+    axis = torch.arange(BOX) - BOX // 2
+    return (axis[:, None] ** 2 + axis**2).float().sqrt()
+
+
 def test_posterior_covariance_is_calibrated(moving, fitted) -> None:
     """Against latents by regression on the truth: the errors are as large as the covariance says."""
     design = np.stack([np.ones_like(moving.t), moving.t, moving.t**2, moving.t**3], axis=1)
@@ -74,6 +93,7 @@ def test_posterior_is_that_of_the_plain_equations(moving, fitted) -> None:
     coefficients = fourier_from_volume(volumes).flatten(1)
     table = torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
     deviation = plane.take(images.noise_deviation())
+    deviation[0] = torch.inf  # the image's mean
     slices = extract_slices(table, interpolate_slices(plane, images.rotations), len(volumes)).to(torch.complex128)
     slices = slices * (plane.take(images.ctf) / deviation)[..., None]
     basis, residual = slices[..., 1:], plane.take(images.coefficients) / deviation - slices[..., 0]

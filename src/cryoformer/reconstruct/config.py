@@ -23,8 +23,8 @@ class SubspaceConfig(_Settings):
     box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
     dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
     images: int = Field(default=50_000, ge=100, description="Images that the EM goes over, at most")
-    iterations: int = Field(default=15, ge=1, description="EM steps, at most")
-    tolerance: float = Field(default=0.01, ge=0, description="Stop when a step gains less log likelihood per image")
+    iterations: int = Field(default=40, ge=1, description="EM steps, at most")
+    tolerance: float = Field(default=0.005, ge=0, description="Stop at gains below this share of the likelihood")
 
 
 class Stage(_Settings):
@@ -98,7 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "quick": {
         "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}, {"box": 128, "epochs": 1}],
-        "subspace": {"iterations": 8},
+        "subspace": {"iterations": 12},
     },
     # The paper's settings as far as it gives them: pose-blind image encoder, all occupied points, no base density, no
     # short cuts for F_D, one resolution, 100 epochs. Batch and learning rates, which it does not give, are ours.

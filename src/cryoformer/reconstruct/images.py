@@ -106,6 +106,15 @@ class Images(ABC):
         """Standard deviation of the noise at every coefficient of the half-plane."""
         return self.noise_power[shells(self.box, self.device).clamp(max=self.box // 2)].sqrt()
 
+    def slice_deviation(self, plane: SlicePlane) -> Float[Tensor, " m"]:
+        """The same at the coefficients of slices, for likelihoods; infinite at the image's mean, which is left out.
+
+        Whoever subtracts the mean of the background puts its noise there: several times as much as elsewhere, and of
+        one piece with the noise of the lowest frequencies, which a linear subspace takes for a component of density.
+        """
+        deviation = plane.take(self.noise_deviation())
+        return deviation.masked_fill((plane.kx == 0) & (plane.ky == 0), torch.inf)
+
 
 @dataclass(frozen=True)
 class FourierImages(Images):

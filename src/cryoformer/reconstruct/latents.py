@@ -112,7 +112,7 @@ def state_log_likelihoods(
     table = _slice_table(model, points, basis)
     squares = (weights[:, :, None] * weights[:, None]).flatten(1)
     plane = SlicePlane.of_box(residuals.box, residuals.device)
-    deviation = plane.take(residuals.noise_deviation())
+    deviation = residuals.slice_deviation(plane)
     result = torch.empty(len(residuals), len(support), device=residuals.device)
     for rows in residuals.every(BATCH):
         whitened = plane.take(residuals.coefficients[rows]) / deviation

@@ -34,6 +34,11 @@ from cryoformer.reconstruct.normal_equations import NormalEquations, padded_radi
 
 # A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
 LEAST_INFORMATION = 0.02
+# EM creeps where images say little of their latent. Steps grow as long as the likelihood does (Salakhutdinov & Roweis,
+# ICML 2003), from the plain step of 1, below the 2 at which EM stops to converge.
+STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
+# It begins slowly, too: so many steps are made in any case, and then until two in turn gain little.
+LEAST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def fit_subspace(
 ) -> Subspace:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
-    Stops after ``iterations`` steps, or when a step gains less than ``tolerance`` log likelihood per image.
+    Stops after ``iterations`` steps, or when two in turn gain less than the share ``tolerance`` of the log likelihood.
     """
     state = Subspace(
         mean=mean * mask,
@@ -97,14 +102,16 @@ def fit_subspace(
         log_likelihood=0.0,
     )
     variance: Tensor | None = None
+    step, gained = 1.0, math.inf
     for iteration in range(iterations):
         before = state.log_likelihood
         state, equations = expectation(images, state)
-        gain = state.log_likelihood - before
-        state, variance = maximisation(state, equations, mask, variance)
+        last_gained, gained = gained, (state.log_likelihood - before) / max(abs(state.log_likelihood), 1e-9)
+        step = min(STEP_GROWTH * step, LARGEST_STEP) if gained > 0 else 1.0
+        state, variance = maximisation(state, equations, mask, variance, step)
         if report is not None:
             report(iteration, state)
-        if iteration > 2 and abs(gain) < tolerance:
+        if iteration + 1 >= LEAST_STEPS and max(abs(gained), abs(last_gained)) < tolerance:
             break
     return expectation(images, state, accumulate=False)[0]
 
@@ -121,7 +128,7 @@ def expectation(
     ``fixed`` keeps the posteriors that ``subspace`` has and only gathers equations, from ``rows`` alone.
     """
     plane = SlicePlane.of_box(images.box, images.device)
-    deviation = plane.take(images.noise_deviation())
+    deviation = images.slice_deviation(plane)
     k = subspace.dimension
     equations = NormalEquations(images.box, k + 1, images.device) if accumulate else None
     table = None if fixed else _slice_table(subspace)
@@ -199,11 +206,11 @@ def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def maximisation(
-    state: Subspace, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None
+    state: Subspace, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None, step: float = 1.0
 ) -> tuple[Subspace, Tensor]:
     """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
 
-    ``variance`` is that of the step before, None on the first.
+    ``variance`` is that of the step before, None on the first. A ``step`` above 1 goes further in the same direction.
     """
     assert equations is not None
     box = mask.shape[-1]
@@ -214,7 +221,7 @@ def maximisation(
     coefficients, uncertainty = equations.solve(component_precision(power, mask))
     # The mask keeps its share of the uncertainty that white noise would leave in the whole box.
     variance = uncertainty / PADDING**3 * mask.mean()
-    volumes = volume_from_fourier(coefficients, box) * mask
+    volumes = torch.lerp(volumes, volume_from_fourier(coefficients, box) * mask, step)
     return _canonical(replace(state, mean=volumes[0], basis=volumes[1:])), variance
 
 
