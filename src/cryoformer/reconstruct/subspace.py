@@ -39,6 +39,8 @@ LEAST_INFORMATION = 0.02
 STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
 # It begins slowly, too: so many steps are made in any case, and then until two in turn gain little.
 LEAST_STEPS = 10
+# Gains are compared with the log likelihood per image, of which less than this is as good as none.
+LEAST_LIKELIHOOD = 0.01
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def fit_subspace(
     for iteration in range(iterations):
         before = state.log_likelihood
         state, equations = expectation(images, state)
-        last_gained, gained = gained, (state.log_likelihood - before) / max(abs(state.log_likelihood), 1e-9)
+        last_gained, gained = gained, (state.log_likelihood - before) / max(abs(state.log_likelihood), LEAST_LIKELIHOOD)
         step = min(STEP_GROWTH * step, LARGEST_STEP) if gained > 0 else 1.0
         state, variance = maximisation(state, equations, mask, variance, step)
         if report is not None:
