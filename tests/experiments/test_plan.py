@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from cryoformer.errors import InputError
+from cryoformer.experiments.circumstances import command_of
 from cryoformer.experiments.fits import fit_arguments, fit_of
 from cryoformer.experiments.plan import Options, flat, make_plan, sets_the_budget
 from cryoformer.experiments.recipe import Experiment, load_experiment
+from cryoformer.experiments.workplace import open_workplace
 
 
 def experiment(**changes) -> Experiment:
@@ -45,6 +47,24 @@ def test_stacks_differ_as_the_recipe_says(tmp_path: Path) -> None:
     assert (second.config.images, second.config.snr) == (20, 0.1)
     assert [path.name for path in first.config.models] == ["adk_1ake_A.cif"]
     assert not any(tmp_path.iterdir())
+
+
+def test_some_of_the_stacks(tmp_path: Path) -> None:
+    plan = make_plan(experiment(), Options(tmp_path, "tiny", stacks=("b",)))
+    assert [stack.name for stack in plan.stacks] == ["b"]
+    assert "--stacks b" in command_of(plan)
+    with pytest.raises(InputError, match="no stack 'c'; it has a, b"):
+        make_plan(experiment(), Options(tmp_path, "tiny", stacks=("c",)))
+
+
+def test_a_folder_takes_further_stacks_but_no_changed_ones(tmp_path: Path) -> None:
+    open_workplace(make_plan(experiment(), Options(tmp_path / "out", "tiny", stacks=("b",))))
+    open_workplace(make_plan(experiment(), Options(tmp_path / "out", "tiny", stacks=("a",))))
+    open_workplace(make_plan(experiment(), Options(tmp_path / "out", "tiny")))
+    changed = experiment(simulate={"snr": 0.4, "states": 3})
+    open_workplace(make_plan(changed, Options(tmp_path / "out", "tiny", stacks=("b",))))  # b has its own SNR
+    with pytest.raises(InputError, match="another stacks"):
+        open_workplace(make_plan(changed, Options(tmp_path / "out", "tiny", stacks=("a",))))
 
 
 def test_cryodrgn_is_left_out_without_its_command_and_said_so(tmp_path: Path) -> None:

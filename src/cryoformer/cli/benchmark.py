@@ -19,6 +19,7 @@ def benchmark(
     size: Literal["everyday", "full", "tiny"] = "everyday",
     models: Annotated[tuple[Path, ...], arg(metavar="A.pdb B.pdb")] = (),
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD ...")] = (),
+    stacks: Annotated[tuple[str, ...], arg(metavar="STACK ...")] = (),
     minutes: Annotated[float | None, arg(metavar="M")] = None,
     seed: Annotated[int, arg(metavar="K")] = 0,
     threads: Annotated[int | None, arg(metavar="T")] = None,
@@ -37,6 +38,7 @@ def benchmark(
         size: tiny takes a minute and proves nothing; full is the paper's size.
         models: Atomic models to simulate from, instead of the experiment's own.
         methods: Only these methods (or variants) of the experiment.
+        stacks: Only these of the stacks that the experiment simulates at this size.
         minutes: Time for methods that train in epochs, instead of what the first of them takes.
         seed: Seed of the simulation and of every fit.
         threads: Threads of every fit.
@@ -57,6 +59,7 @@ def benchmark(
     from cryoformer.experiments.plan import Options
     from cryoformer.experiments.run import benchmark as run
 
-    page = run(name, Options(out, size, models, methods, minutes, seed, threads, cryodrgn, particles, truth))
+    options = Options(out, size, models, methods, stacks, minutes, seed, threads, cryodrgn, particles, truth)
+    page = run(name, options)
     print(page.read_text())
     print(page)

@@ -40,6 +40,7 @@ def command_of(plan: Plan) -> str:
     words = ["cryoformer", "benchmark", plan.experiment.name, "--out", "DIR", "--size", options.size]
     words += ["--models", *(path.name for path in options.models)] if options.models else []
     words += ["--methods", *options.methods] if options.methods else []
+    words += ["--stacks", *options.stacks] if options.stacks else []
     words += ["--minutes", f"{options.minutes:g}"] if options.minutes is not None else []
     words += ["--seed", str(options.seed)]
     words += ["--threads", str(options.threads)] if options.threads is not None else []

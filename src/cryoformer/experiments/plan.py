@@ -20,6 +20,7 @@ class Options:
         size: "tiny", "everyday" or "full".
         models: atomic models instead of the recipe's.
         methods: names of the recipe's methods to fit; empty for all.
+        stacks: names of the size's stacks; empty for all.
         minutes: time budget of methods that train in epochs, instead of the recipe's.
         seed: of the simulation and of every fit.
         threads: of every fit; None leaves it to the environment.
@@ -31,6 +32,7 @@ class Options:
     size: str = "everyday"
     models: Sequence[Path] = ()
     methods: Sequence[str] = ()
+    stacks: Sequence[str] = ()
     minutes: float | None = None
     seed: int = 0
     threads: int | None = None
@@ -136,13 +138,20 @@ def _stacks(experiment: Experiment, size: Size, options: Options) -> tuple[Stack
     if options.particles is not None and options.truth is not None:
         if options.models:
             raise InputError("give either --models to simulate from, or --particles and --truth")
+        if options.stacks:
+            raise InputError("--stacks chooses among simulated stacks; leave it out where --particles gives one")
         for path in (options.particles, options.truth / "truth.npz"):
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
         return (Stack(options.truth.resolve().name, options.particles, options.truth, None),)
+    unknown = [name for name in options.stacks if name not in size.stacks]
+    if unknown:
+        raise InputError(f"{experiment.name} has no stack {unknown[0]!r}; it has {', '.join(size.stacks)}")
     models = _models(experiment, options)
     stacks = []
     for name, settings in size.stacks.items():
+        if options.stacks and name not in options.stacks:
+            continue
         folder = options.out / name / "particles"
         values = {"models": models, "out": folder, "seed": options.seed} | experiment.simulate | settings
         stacks.append(Stack(name, folder / "particles.star", folder, SimulateConfig(**values)))

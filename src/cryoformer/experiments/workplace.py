@@ -1,6 +1,6 @@
 """The folder of an experiment: what it was asked for, its stacks, and what of it is done already.
 
-experiment.json              name, size, seed and stacks: a second call must ask for the same
+experiment.json              name, size, seed and stacks: a second call must ask for the same, or for other stacks
 STACK/particles/             the simulated stack (unless one was given)
 STACK/METHOD/                a run or a baseline
 STACK/METHOD.fit.json        command, seconds, peak memory
@@ -34,12 +34,17 @@ def open_workplace(plan: Plan) -> None:
     marker = out / MARKER
     if marker.is_file():
         found = read_json(marker)
+        # Of the stacks, those that both have: others may be added.
+        known = {"stacks": {}} | found
+        wanted["stacks"] = known["stacks"] | wanted["stacks"]
+        found["stacks"] = wanted["stacks"] | known["stacks"]
         different = [name for name in wanted if found.get(name) != wanted[name]]
         if different:
             raise InputError(
                 f"{out}: holds an experiment with another {' and '.join(different)}; choose another --out, or ask for "
                 f"the same ({', '.join(f'{name} {_short(found.get(name))}' for name in different)})"
             )
+        write_json(marker, wanted)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists, is not empty and holds no experiment: choose another --out")
