@@ -31,7 +31,7 @@ def trace_steps() -> None:
     def traced(self: StageTrainer, state: Any, report: Callable[[StepReport], None], *rest: Any, **named: Any) -> None:
         def tell(step: StepReport) -> None:
             if step.held_out_gain is None:
-                images = step.step * self.stage.batch
+                images = step.step * self.batch
                 print(f"step box={self.points.box} epoch={step.epoch} images={images}", flush=True)
             report(step)
 
