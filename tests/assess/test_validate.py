@@ -60,8 +60,7 @@ def test_particles_alone_are_tested_from_the_command_line(
     assert main(["validate", str(particle_file), "--nulls", "3"]) == 0
     printed = capsys.readouterr().out
     assert "null_of_structure: holds." in printed
-    # 300 images are too few for a verdict now that EM converges: noise is fitted as well as the motion.
-    assert "the first latent dimension to 90 %" in " ".join(printed.split()) or "null_of_motion: holds." in printed
+    assert "null_of_motion: holds." in printed
     assert not list(particle_file.parent.glob("*.json"))
 
 

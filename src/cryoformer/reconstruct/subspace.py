@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.slices import (
@@ -37,10 +37,10 @@ LEAST_INFORMATION = 0.02
 # EM creeps where images say little of their latent. Steps grow as long as the likelihood does (Salakhutdinov & Roweis,
 # ICML 2003), from the plain step of 1, below the 2 at which EM stops to converge.
 STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
-# It begins slowly, too: so many steps are made in any case, and then until two in turn gain little.
-LEAST_STEPS = 10
-# Gains are compared with the log likelihood per image, of which less than this is as good as none.
-LEAST_LIKELIHOOD = 0.01
+# It begins slowly, too: so many steps are made in any case. Then it ends when two in turn gain little, or when as many
+# have brought nothing for the images held out, one in HELD_OUT.
+LEAST_STEPS, PATIENCE = 10, 4
+HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def fit_subspace(
 ) -> Subspace:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
-    Stops after ``iterations`` steps, or when two in turn gain less than the share ``tolerance`` of the log likelihood.
+    Stops after ``iterations`` steps, when two in turn gain less than the share ``tolerance`` of the log likelihood, or
+    when a tenth of the images, which is held out, gains nothing any more: from there on noise is fitted. What that
+    tenth likes best is kept, and makes one more step with all images.
     """
     state = Subspace(
         mean=mean * mask,
@@ -103,19 +105,35 @@ def fit_subspace(
         covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
     )
+    held_out = torch.arange(len(images), device=images.device) % HELD_OUT == HELD_OUT - 1
     variance: Tensor | None = None
-    step, gained = 1.0, math.inf
+    step, gain = 1.0, math.inf
+    best, best_at, most = (state, variance), 0, -math.inf
     for iteration in range(iterations):
-        before = state.log_likelihood
-        state, equations = expectation(images, state)
-        last_gained, gained = gained, (state.log_likelihood - before) / max(abs(state.log_likelihood), LEAST_LIKELIHOOD)
-        step = min(STEP_GROWTH * step, LARGEST_STEP) if gained > 0 else 1.0
+        before, last_gain = state.log_likelihood, gain
+        state, equations, unseen = _expectation_held_out(images, state, held_out)
+        if unseen > most:
+            best, best_at, most = (state, variance), iteration, unseen
+        gain = state.log_likelihood - before
+        step = min(STEP_GROWTH * step, LARGEST_STEP) if gain > 0 else 1.0
         state, variance = maximisation(state, equations, mask, variance, step)
         if report is not None:
             report(iteration, state)
-        if iteration + 1 >= LEAST_STEPS and max(abs(gained), abs(last_gained)) < tolerance:
+        little = max(abs(gain), abs(last_gain)) < tolerance * abs(state.log_likelihood)
+        if iteration + 1 >= LEAST_STEPS and (little or iteration - best_at >= PATIENCE):
             break
+    state, equations = expectation(images, best[0])
+    state, _ = maximisation(state, equations, mask, best[1])
     return expectation(images, state, accumulate=False)[0]
+
+
+def _expectation_held_out(
+    images: Images, subspace: Subspace, held_out: Bool[Tensor, " n"]
+) -> tuple[Subspace, NormalEquations | None, float]:
+    """Posteriors of all, equations and log likelihood without the images held out, and the log likelihood of these."""
+    seen, equations = expectation(images, subspace, rows=(~held_out).nonzero()[:, 0])
+    both, _ = expectation(images, seen, accumulate=False, rows=held_out.nonzero()[:, 0])
+    return replace(both, log_likelihood=seen.log_likelihood), equations, both.log_likelihood
 
 
 def expectation(
