@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from lightning_fabric import Fabric
 
+from cryoformer.reconstruct.conditions import KnownLatents
 from cryoformer.reconstruct.config import Stage, TrainConfig
 from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport
 from kernel_bench.image_kernels import image_kernels
@@ -41,7 +42,7 @@ def time_steps(problem: Problem, machine: Machine, steps: int, images_per_state:
     fabric = Fabric(accelerator="cpu", devices=1)
     latents = problem.latents(len(images))
     covariance = torch.eye(latents.shape[1]).expand(len(latents), -1, -1)
-    trainer = StageTrainer(problem.model, images, latents, covariance, stage, config, fabric)
+    trainer = StageTrainer(problem.model, images, KnownLatents(latents, covariance), stage, config, fabric)
     found, started = Timings(), 0.0
 
     def report(step: StepReport) -> None:
