@@ -71,15 +71,20 @@ class SubspaceProblem:
         yield f"{name}, iteration", iteration, both
 
     def whole_stage(self, machine: Machine, iterations: int) -> dict[str, Any]:
-        """All of the EM, the last reading of latents included."""
-        started = machine.clock()
-        fit_subspace(self.images, self.start.mean, self.mask, self.dimension, iterations, self.seed)
+        """All of the EM, the last reading of latents included; noise may end it before so many iterations."""
+        started, done = machine.clock(), 0
+
+        def count(iteration: int, _: Subspace) -> None:
+            nonlocal done
+            done = iteration + 1
+
+        fit_subspace(self.images, self.start.mean, self.mask, self.dimension, iterations, self.seed, count)
         seconds = machine.clock() - started
         return {
             "box": self.box,
             "dimension": self.dimension,
             "images": self.count,
-            "iterations": iterations,
+            "iterations": done,
             "seconds": round(seconds, 2),
             "images_per_s": round(self.count / seconds, 1),
         }
