@@ -16,6 +16,14 @@ def test_a_row_per_method_and_reference() -> None:
     assert rows[2]["s"] is None
 
 
+def test_volumes_that_are_slow_count_in_what_a_method_takes() -> None:
+    slow, fast = source(0.4, 0.9), source(0.4, 0.9)
+    slow["samples"]["seconds_per_volume"] = 2.0
+    rows = rows_of(comparison(cryoformer=fast, sfbp=slow), "snr0.1")
+    assert rows[0]["s in all"] == 150.0
+    assert rows[1]["s in all"] == 149.0 + 30 * 2.0
+
+
 def test_the_best_method_is_bold_and_references_never_are() -> None:
     lines = markdown(rows_of(comparison(), "snr0.1")).splitlines()
     assert lines[0].startswith("| method | molecule A | moving A | moving AUC | molecule AUC | R2 | s |")
