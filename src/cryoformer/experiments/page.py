@@ -18,8 +18,8 @@ COLUMNS = {
         "`molecule A`, `moving A`: resolution at FSC 0.5 to the truth, of the mean curve over {samples} samples, three "
         "of each state, masked. AUC: area under the FSC per image, {images} images (a perfect map: {perfect:.3f}). R2: "
         "prediction of the true motion from the latents. s: seconds of the fit by its own clock; s/volume: of every "
-        "density decoded after it; s in all: of the fit and the {samples} densities. GiB: peak memory of its process. Bold: best of the methods. Definitions: "
-        "docs/metrics.md."
+        "density decoded after it; s in all: of the fit and the {samples} densities. GiB: peak memory of its process. "
+        "Bold: best of the methods. Definitions: docs/metrics.md."
     ),
     "halves": (
         "`half maps A`: resolution at FSC 0.143 between two independent halves, corrected for the mask by random "
