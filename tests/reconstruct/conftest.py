@@ -76,17 +76,21 @@ def moving() -> Simulated:
 @pytest.fixture(scope="session")
 def particle_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same kind of data as a RELION stack on disk, 300 images."""
-    folder = tmp_path_factory.mktemp("particles")
-    made = simulate(300, noise=0.7, seed=3)
+    return write_particles(simulate(300, noise=0.7, seed=3), tmp_path_factory.mktemp("particles"))
+
+
+def write_particles(made: Simulated, folder: Path) -> Path:
+    """As a RELION stack on disk."""
+    count = len(made.t)
     stack = fourier_to_images(made.images.coefficients, BOX).numpy()
     with mrcfile.new(folder / "particles.mrcs") as file:
         file.set_data(stack.astype(np.float32))
         file.voxel_size = PIXEL
     write_particles_star(
         folder / "particles.star",
-        image_names=[f"{i + 1:06d}@particles.mrcs" for i in range(300)],
+        image_names=[f"{i + 1:06d}@particles.mrcs" for i in range(count)],
         rotations=made.images.rotations.numpy().astype(np.float64),
-        shifts_angstrom=np.zeros((300, 2)),
+        shifts_angstrom=np.zeros((count, 2)),
         ctf=made.ctf,
         pixel_size_angstrom=PIXEL,
         box=BOX,

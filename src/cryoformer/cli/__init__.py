@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cryoformer {__version__}")
         return 0
     # Importing a module adds its commands, in the order of a project.
-    from cryoformer.cli import simulate, files, convert, train, baseline, analyze, validate, compare, benchmark, view  # noqa: F401, I001
+    from cryoformer.cli import simulate, files, convert, refine, train  # noqa: F401, I001
+    from cryoformer.cli import baseline, analyze, validate, compare, benchmark, view  # noqa: F401
 
     # What the library has to say (contrast, pixel sizes, progress) goes to stderr; stdout is for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -50,6 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _how_to_go_on(given: list[str]) -> str:
     if given[:1] == ["train"]:
         return f"go on with: {shlex.join(['cryoformer', *given, *([] if '--resume' in given else ['--resume'])])}"
-    if given[:1] == ["benchmark"]:
+    if given[:1] in (["benchmark"], ["refine"]):
         return f"go on with: {shlex.join(['cryoformer', *given])}"
     return f"start again with: {shlex.join(['cryoformer', *given])}"

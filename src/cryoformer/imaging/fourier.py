@@ -84,3 +84,11 @@ def radial_mean(values: Float[Tensor, "*b d h"], box: int) -> Float[Tensor, "*b 
     flat = values.reshape(-1, values.shape[-2] * values.shape[-1])[:, inside] * weights[inside]
     total = torch.zeros(flat.shape[0], box // 2 + 1, device=values.device).index_add_(1, index[inside], flat)
     return (total / count).reshape(*values.shape[:-2], box // 2 + 1)
+
+
+def filter_shells(volume: Float[Tensor, "d d d"], gain: Float[Tensor, " s"]) -> Float[Tensor, "d d d"]:
+    """Multiply the shells 0, 1, ... of a volume's transform; ``gain`` reaches into the corners, sqrt(3) D / 2."""
+    box = volume.shape[-1]
+    ky, kx = frequencies(box, volume.device)
+    shell = torch.sqrt(ky[:, None] ** 2 + ky**2 + kx**2).round().long()
+    return torch.fft.irfftn(torch.fft.rfftn(volume) * gain[shell], s=(box,) * 3)

@@ -57,12 +57,12 @@ def convert(
     read = [path for path in (source, particles.source, poses, ctf) if path is not None]
     particles = _with_images(particles, datadir)
     if is_folder:
-        return _to_cryodrgn(particles, target / "poses.pkl", read, datadir)
+        return to_cryodrgn(particles, target / "poses.pkl", read, datadir)
     if suffix == ".pkl":
-        return _to_cryodrgn(particles, target, read, datadir)
+        return to_cryodrgn(particles, target, read, datadir)
     _check_target(target, read)
     if suffix == ".star":
-        _to_star(particles, target, datadir)
+        to_star(particles, target, datadir)
         return [target]
     stack_paths = written_paths(_references(particles).paths, particles.source, target, datadir, beside=">")
     return [target, write_cryosparc(target, particles, stack_paths, _sign(particles, invert))]
@@ -121,7 +121,8 @@ def _check_target(target: Path, read: list[Path]) -> None:
         raise InputError(f"{target}: is what the particles are read from; give another name")
 
 
-def _to_star(particles: Particles, target: Path, datadir: Path | None) -> None:
+def to_star(particles: Particles, target: Path, datadir: Path | None) -> None:
+    """Write particles as a RELION 3.1 file."""
     references = _references(particles)
     paths = written_paths(references.paths, particles.source, target, datadir)
     if particles.declared_sign == -1:
@@ -143,13 +144,13 @@ def _to_star(particles: Particles, target: Path, datadir: Path | None) -> None:
     )
 
 
-def _to_cryodrgn(particles: Particles, poses: Path, read: list[Path], datadir: Path | None) -> list[Path]:
-    """Pickles, and a STAR file for the images: only that can say any order of images, and their half-sets."""
+def to_cryodrgn(particles: Particles, poses: Path, read: list[Path], datadir: Path | None) -> list[Path]:
+    """Write pickles, and a STAR file for the images: only that can say any order of images, and their half-sets."""
     written = [poses, poses.with_name("ctf.pkl"), poses.with_name("images.star")]
     for path in written:
         _check_target(path, read)
     write_cryodrgn(written[0], written[1], particles)
-    _to_star(particles, written[2], datadir)
+    to_star(particles, written[2], datadir)
     return written
 
 

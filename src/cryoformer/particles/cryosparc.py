@@ -221,7 +221,7 @@ def write_cryosparc(path: Path, particles: Particles, stack_paths: Sequence[str]
             "them again without premultiplication"
         )
     fields = _blob_fields(particles, particles.references, stack_paths, sign) | _ctf_fields(particles)
-    dataset = new_dataset(path, fields | _alignment_fields(particles))
+    dataset = new_dataset(path, fields | alignment_fields(particles))
     write_dataset(dataset, path)
     return write_csg(path, dataset.fields(), len(dataset))
 
@@ -261,7 +261,7 @@ def _ctf_fields(particles: Particles) -> dict[str, np.ndarray]:
     }
 
 
-def _alignment_fields(particles: Particles) -> dict[str, np.ndarray]:
+def alignment_fields(particles: Particles) -> dict[str, np.ndarray]:
     """Poses, and 0 or 1 in what a refinement would say of how it found them."""
     count = len(particles)
     split = np.zeros(count) if particles.half_set is None else particles.half_set - 1

@@ -1,6 +1,7 @@
 """Some particles of a file, written back in the format they came in, with everything that the file says of them."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Integer
 
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
-from cryoformer.particles.references import candidates, first_file, split_references
+from cryoformer.particles.references import ImageReferences, candidates, first_file, split_references
 from cryoformer.particles.star import particle_tables
 from cryoformer.particles.star_text import StarText, TableEdit
 
@@ -74,13 +75,7 @@ def _select_star(source: Path, rows: Integer[np.ndarray, " m"], out: Path, datad
     references = split_references(names.iloc[rows], source)
     moved = moved_paths(references.paths, source, out, datadir)
     if moved:
-        index_width = 6
-        values["rlnImageName"] = [
-            f"{index + 1:0{index_width}d}@{moved[path]}" if (path := references.paths[number]) in moved else name
-            for name, number, index in zip(
-                names.iloc[rows], references.path_of_row.tolist(), references.index_of_row.tolist(), strict=True
-            )
-        ]
+        values["rlnImageName"] = moved_names(names.iloc[rows], references, moved)
         logger.info(
             "%s: paths of %d of %d stacks are written as absolute paths (such as %s), because they would not be found "
             "from there",
@@ -91,6 +86,16 @@ def _select_star(source: Path, rows: Integer[np.ndarray, " m"], out: Path, datad
         )
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         file.writelines(star.edited([TableEdit(table, rows, values)]))
+
+
+def moved_names(names: Iterable[str], references: ImageReferences, moved: Mapping[str, Path]) -> list[str]:
+    """``rlnImageName`` of the rows of ``references``, with the new paths of stacks that have one."""
+    index_width = 6
+    places = zip(names, references.path_of_row.tolist(), references.index_of_row.tolist(), strict=True)
+    return [
+        f"{index + 1:0{index_width}d}@{moved[path]}" if (path := references.paths[number]) in moved else name
+        for name, number, index in places
+    ]
 
 
 def moved_paths(paths: tuple[str, ...], source: Path, out: Path, datadir: Path | None) -> dict[str, Path]:

@@ -15,8 +15,10 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: Co
     """How much the decoded density varies over latents (or images), relative to its own spread over space.
 
     Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
-    of base and network together. Zero: the decoder ignores its latents.
+    of base and network together. Zero: the decoder ignores its latents, or decodes one point, which has no spread.
     """
+    if len(points.voxels) < 2:
+        return 0.0
     rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
     density = model.decode(points, conditions.inputs(rows.to(points.window.device)))
     base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio

@@ -4,6 +4,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -85,6 +87,17 @@ class RunLog:
     def say(self, text: str) -> None:
         """One line for the reader."""
         self._console.print(f"[{self.elapsed:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def quiet(self, hush: bool = True) -> Iterator[None]:
+        """Leave out what is only for information, where it was said before."""
+        logger = logging.getLogger("cryoformer")
+        before = logger.level
+        logger.setLevel(logging.WARNING if hush else before)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
 
     def record(self, **facts: Any) -> None:
         """One line of ``metrics.jsonl``."""

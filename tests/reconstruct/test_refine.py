@@ -1,0 +1,120 @@
+"""Rough poses refined: they get better, a stopped refinement goes on, and files say what was done."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from cryoformer.cli import main
+from cryoformer.errors import InputError
+from cryoformer.particles import load_particles
+from cryoformer.particles.posed import write_poses
+from cryoformer.reconstruct import pose_refinement
+from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.pose_refinement import ImageSettings
+from cryoformer.reconstruct.refine import refine
+
+from .conftest import simulate, write_particles
+
+TURN_DEGREES, SHIFT_ANGSTROM = 6.0, 6.0
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Particles that do not move, at their true poses."""
+    return write_particles(simulate(400, noise=0.5, moves=False), tmp_path_factory.mktemp("exact"))
+
+
+@pytest.fixture(scope="module")
+def rough(exact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at poses that are off."""
+    particles, generator = load_particles(exact), np.random.default_rng(2)
+    count = len(particles)
+    turns = Rotation.from_rotvec(np.radians(TURN_DEGREES) * generator.normal(size=(count, 3))).as_matrix()
+    shifts = SHIFT_ANGSTROM * generator.normal(size=(count, 2))
+    folder = tmp_path_factory.mktemp("rough")
+    moved = replace(particles, rotations=turns @ particles.rotations, shifts_angstrom=shifts)
+    return write_poses(moved, folder)
+
+
+def errors(path: Path, truth: Path) -> tuple[float, float]:
+    """Rms of the angle in degrees and of the shift in Angstrom between the poses of two files."""
+    one, other = load_particles(path), load_particles(truth)
+    angles = Rotation.from_matrix(one.rotations @ np.swapaxes(other.rotations, 1, 2)).magnitude()
+    shifts = np.linalg.norm(one.shifts_angstrom - other.shifts_angstrom, axis=1)
+    return float(np.degrees(np.sqrt(np.mean(angles**2)))), float(np.sqrt(np.mean(shifts**2)))
+
+
+@pytest.fixture(scope="module")
+def refined(rough: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refined") / "out"
+    refine(ParticleInput(rough), folder, ImageSettings(invert="no"))
+    return folder
+
+
+def test_poses_get_better_and_the_record_says_how_far_off_they_were(refined: Path, rough: Path, exact: Path) -> None:
+    before, after = errors(rough, exact), errors(refined / "particles.star", exact)
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < 0.25 * before[1]
+    record = json.loads((refined / "refinement.json").read_text())
+    assert record["given_turn_degrees"] == pytest.approx(TURN_DEGREES, rel=0.25)
+    assert record["given_shift_angstrom"] == pytest.approx(SHIFT_ANGSTROM, rel=0.25)
+    # The density of so few images is itself uncertain, which the posterior of an image does not know.
+    assert 0.4 < record["unknown_shift_angstrom"] / (after[1] / np.sqrt(2)) < 1.1
+    with np.load(refined / "poses.npz") as found:
+        turned = Rotation.from_rotvec(found["turn_radians"]).as_matrix() @ load_particles(rough).rotations
+        assert found["covariance"].shape == (400, 5, 5)
+    np.testing.assert_allclose(turned, load_particles(refined / "particles.star").rotations, atol=1e-4)
+    assert sorted(path.name for path in refined.iterdir()) == ["particles.star", "poses.npz", "refinement.json"]
+
+
+def test_poses_that_are_right_stay_although_the_particles_move(particle_file: Path, tmp_path: Path) -> None:
+    said = refine(ParticleInput(particle_file), tmp_path / "out", ImageSettings(invert="no"))
+    assert "stay as they were" in said
+    np.testing.assert_allclose(errors(tmp_path / "out" / "particles.star", particle_file), 0, atol=1e-4)
+
+
+def test_a_stopped_refinement_goes_on_to_the_same_end(
+    refined: Path, rough: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, run, rounds = tmp_path / "out", pose_refinement._Round.run, []
+
+    def stop_in_the_second(self: object) -> object:
+        rounds.append(1)
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+        return run(self)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pose_refinement._Round, "run", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        refine(ParticleInput(rough), out, ImageSettings(invert="no"))
+    assert not (out / "particles.star").exists()
+    refine(ParticleInput(rough), out, ImageSettings(invert="no"))
+    assert (out / "particles.star").read_text() == (refined / "particles.star").read_text()
+    before = len(rounds)
+    assert "nothing to do" in refine(ParticleInput(rough), out, ImageSettings(invert="no"))
+    assert len(rounds) == before
+
+
+def test_what_does_not_fit_the_memory_is_read_from_disk_to_the_same_end(
+    refined: Path, rough: Path, tmp_path: Path
+) -> None:
+    refine(ParticleInput(rough), tmp_path / "out", ImageSettings(invert="no", memory_gib=1e-6))
+    one, other = (load_particles(folder / "particles.star") for folder in (refined, tmp_path / "out"))
+    np.testing.assert_allclose(one.rotations, other.rotations, atol=1e-3)
+
+
+def test_another_folder_is_asked_for(rough: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="choose another"):
+        refine(ParticleInput(rough), tmp_path, ImageSettings())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["refine", str(tmp_path / "none.star"), "--out", str(tmp_path / "out")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
