@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cryoformer import __version__
-from cryoformer.assess import calibration, halves, null_motion, null_network, null_structure, split_images
+from cryoformer.assess import calibration, halves, null_motion, null_network, null_structure, pose_errors, split_images
 from cryoformer.assess.masks import EDGE_ANGSTROM, soft_mask
 from cryoformer.assess.outcome import Outcome, not_run
 from cryoformer.assess.truth import load_truth
@@ -91,8 +91,11 @@ def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]
         structure = null_structure.compare_structure(subject.low, options.nulls, options.seed, log.advance)
         yield null_structure.structure_outcome(structure)
         if structure.stands_out:
+            log.stage("poses")
+            yield pose_errors.poses_outcome(pose_errors.compare_poses(subject.low, log.advance))
             yield _motion(subject, options, log)
         else:
+            yield not_run(pose_errors.NAME, "There is no structure in the particles to compare poses with.")
             yield not_run(null_motion.NAME, "There is no structure in the particles, so nothing that could move.")
         if run is not None:
             yield _split(subject, run, options, log)

@@ -11,13 +11,14 @@ the data give H = J^H J and b = J^H r + H (w, d). How wide the prior is, the ima
 poses are right, a and s become small and the poses stay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import roma
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from cryoformer.imaging.fourier import shift_phases
 from cryoformer.imaging.projection import grid_points
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.reconstruct.images import FourierImages
@@ -130,6 +131,13 @@ def pose_steps(
         target, _ = best.evidence.posterior(prior)
         trial = torch.where(worse[:, None], 0.5 * (trial + best.mean), target)
     return best
+
+
+def at_poses(images: FourierImages, mean: Float[Tensor, "n 5"]) -> FourierImages:
+    """Images at poses that are ``mean`` away from those they have."""
+    shifts = mean[:, 3:] * _scale(images.rotations)
+    back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
+    return replace(images, rotations=turned(images.rotations, mean[:, :3]), coefficients=images.coefficients * back)
 
 
 def turned(rotations: Float[Tensor, "n 3 3"], turns: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:

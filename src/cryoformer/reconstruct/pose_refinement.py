@@ -5,7 +5,7 @@ the two and masked, so that half maps of the refined poses are as independent as
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cryoformer.imaging.fourier import filter_shells
 from cryoformer.particles import Particles
 from cryoformer.reconstruct.checkpoint import load_tensors, save_tensors
 from cryoformer.reconstruct.consensus import Consensus, reconstruct_consensus
+from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.occupancy import occupancy_mask
 from cryoformer.reconstruct.pose_posterior import PoseEvidence, PosePrior, SlopedDensity, pose_steps
 from cryoformer.reconstruct.prepared_particles import CtfApplied
@@ -181,9 +182,11 @@ class _Round:
             facts["said"] = f"{said}, no better than before: the poses before stay"
             after = self._beyond(consensus)
         else:
-            self.images = self.images.with_noise(consensus.noise_power)
             self.log.stage(f"poses at {box} pixels")
-            trial = self._posteriors(consensus)
+            count = len(self.images)
+            trial = pose_posteriors(
+                self.images, consensus, so_far.trial, lambda done: self.log.advance(done / count, f"{done} of {count}")
+            )
             (turn, shift), prior = trial.unknown, trial.prior
             facts |= {"given_turn_degrees": math.degrees(prior.turn), "given_shift_angstrom": prior.shift}
             facts["said"] = (
@@ -203,27 +206,35 @@ class _Round:
             return replace(self.so_far, settled=True)
         return replace(self.so_far, trial=self.so_far.kept, agreement=-1.0, box=larger)
 
-    def _posteriors(self, consensus: Consensus) -> Poses:
-        images, device, done = self.images, self.images.device, 0
-        start, prior = self.so_far.trial.mean.to(device), self.so_far.trial.prior
-        information, vector = torch.zeros(len(images), 5, 5, device=device), torch.zeros(len(images), 5, device=device)
-        for density, rows in self._halves(consensus):
-            for some, batch in images.batches(rows.split(images.batch)):
-                found = pose_steps(batch, density, start[some], prior, STEPS).evidence
-                information[some], vector[some] = found.information, found.vector
-                done += len(some)
-                self.log.advance(done / len(images), f"{done} of {len(images)} images")
-        evidence = PoseEvidence(information, vector)
-        prior = evidence.fitted_prior(prior)
-        mean, covariance = evidence.posterior(prior)
-        return Poses(mean.cpu(), covariance.cpu(), prior)
 
-    def _halves(self, consensus: Consensus) -> Iterator[tuple[SlopedDensity, Tensor]]:
-        """Either half map as the images of its half are compared with it, and their rows."""
-        images, box = self.images, self.images.box
-        mask = occupancy_mask(consensus.volume, images.pixel_size_angstrom)
-        # The share of signal in a half map is what two of them have in common.
-        gain = torch.cat([consensus.half_map_fsc.clamp(0, 1), consensus.half_map_fsc.new_zeros(box)])
-        for number, half_map in enumerate(consensus.halves):
-            filtered = filter_shells(half_map, gain) * mask
-            yield SlopedDensity(filtered, images.pixel_size_angstrom), images.half(number)
+def pose_posteriors(
+    images: Images, consensus: Consensus, start: Poses, progress: Callable[[int], None] = lambda done: None
+) -> Poses:
+    """Posteriors of all poses against the half maps that ``images``, at the poses of ``start``, have given.
+
+    Each half is compared with its own half map. ``progress`` is called with the number of images done.
+    """
+    images, device, done = images.with_noise(consensus.noise_power), images.device, 0
+    mean = start.mean.to(device)
+    information, vector = torch.zeros(len(images), 5, 5, device=device), torch.zeros(len(images), 5, device=device)
+    for density, rows in _halves(images, consensus):
+        for some, batch in images.batches(rows.split(images.batch)):
+            found = pose_steps(batch, density, mean[some], start.prior, STEPS).evidence
+            information[some], vector[some] = found.information, found.vector
+            done += len(some)
+            progress(done)
+    evidence = PoseEvidence(information, vector)
+    prior = evidence.fitted_prior(start.prior)
+    mean, covariance = evidence.posterior(prior)
+    return Poses(mean.cpu(), covariance.cpu(), prior)
+
+
+def _halves(images: Images, consensus: Consensus) -> Iterator[tuple[SlopedDensity, Tensor]]:
+    """Either half map as the images of its half are compared with it, and their rows."""
+    box = images.box
+    mask = occupancy_mask(consensus.volume, images.pixel_size_angstrom)
+    # The share of signal in a half map is what two of them have in common.
+    gain = torch.cat([consensus.half_map_fsc.clamp(0, 1), consensus.half_map_fsc.new_zeros(box)])
+    for number, half_map in enumerate(consensus.halves):
+        filtered = filter_shells(half_map, gain) * mask
+        yield SlopedDensity(filtered, images.pixel_size_angstrom), images.half(number)
