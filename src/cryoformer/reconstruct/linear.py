@@ -49,7 +49,7 @@ def fit_linear_stage(
     flexible = _flexible(low.take(drawn_rows(used, settings.images, config.seed)), subspace, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
-    full = _at_full_box(images, subspace, consensus, full_occupancy)
+    full = at_full_box(images, subspace, consensus, full_occupancy)
     ratio = (images.box / low.box) ** 3
     deviation = _deviation(subspace, used)[flexible > 0.5].mean() / ratio
     log.record(
@@ -146,13 +146,22 @@ def _flexible(low: FourierImages, subspace: Subspace, occupancy: Tensor) -> Tens
     return torch.from_numpy(window).to(low.device)
 
 
-def _at_full_box(images: Images, subspace: Subspace, consensus: Tensor, occupancy: Tensor) -> Subspace:
-    """Linear volumes at full resolution: the basis is expected to have the mean's spectrum, on its own scale."""
+def at_full_box(
+    images: Images,
+    subspace: Subspace,
+    consensus: Float[Tensor, "d d d"],
+    occupancy: Float[Tensor, "d d d"],
+    rows: Int[Tensor, " m"] | None = None,
+) -> Subspace:
+    """Linear volumes at the box of the images: the basis is expected to have the mean's spectrum, on its own scale.
+
+    ``rows``: the images they are made from (None: all).
+    """
     low_power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(),
                            subspace.mean.shape[-1])  # fmt: skip
     share = low_power.sum(dim=1) / low_power[0].sum()
     power = shell_mean(fourier_from_volume((consensus * occupancy)[None]).abs().square(), images.box)
-    return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy))
+    return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy), rows)
 
 
 def _deviation(subspace: Subspace, rows: Tensor) -> Tensor:

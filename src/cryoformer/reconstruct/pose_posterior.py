@@ -6,6 +6,9 @@ so its derivatives need no finite differences: those of the transform are slices
 
     dP/dw = g x k,   g = R (grad V^)(R^T k),   grad V^ = F[-2 pi i x V] / D,      dP/dd = -2 pi i k P / L.
 
+The density may vary, V = mu + z U with latents z of prior N(0, 1) (the linear subspace). Images are linear in z, so z
+is found together with the pose, and then integrated out: a pose is not turned to explain what is a motion.
+
 With the prior N(0, diag(a^2, a^2, a^2, s^2, s^2)) = N(0, 1/Q) the posterior is N(m, S), S = (H + Q)^-1, m = S b, where
 the data give H = J^H J and b = J^H r + H (w, d). How wide the prior is, the images say together (EM): where given
 poses are right, a and s become small and the poses stay.
@@ -22,6 +25,9 @@ from cryoformer.imaging.fourier import shift_phases
 from cryoformer.imaging.projection import grid_points
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.reconstruct.images import FourierImages
+
+POSE = 5
+"""Coordinates of a pose, (w, d); latents follow them where a density varies."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,20 @@ class PoseEvidence:
 
 
 class SlopedDensity:
-    """Slices of a density [z, y, x], and how they change as the particle turns and shifts."""
+    """Slices of the density mu + z U, and how they change as the particle turns and shifts and z changes.
 
-    def __init__(self, volume: Float[Tensor, "d d d"], pixel_size_angstrom: float) -> None:
-        box = volume.shape[-1]
-        self.plane = SlicePlane.of_box(box, volume.device)
+    ``volumes`` are mu and U_1 .. U_k, [z, y, x]; with mu alone the density is still.
+    """
+
+    def __init__(self, volumes: Float[Tensor, "q d d d"], pixel_size_angstrom: float) -> None:
+        box = volumes.shape[-1]
+        self.plane = SlicePlane.of_box(box, volumes.device)
         self.side_angstrom = box * pixel_size_angstrom
-        places = grid_points(box, 1.0).to(volume.device).reshape(box, box, box, 3)
-        coefficients = fourier_from_volume(torch.cat([volume[None], places.movedim(-1, 0) * volume])).flatten(1).T
+        self.components = len(volumes) - 1
+        places = grid_points(box, 1.0).to(volumes.device).reshape(box, box, box, 3).movedim(-1, 0)
+        # One volume at a time: a large box takes several times the memory of its transform.
+        tables = [fourier_from_volume(torch.cat([each[None], places * each])).flatten(1).T for each in volumes]
+        coefficients = torch.cat(tables, dim=1)
         self._table = torch.cat([coefficients.real, coefficients.imag], dim=1).contiguous()
 
     def phases(self, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> Complex[Tensor, "b m"]:
@@ -75,61 +87,83 @@ class SlopedDensity:
         return torch.polar(torch.ones_like(angle), angle)
 
     @torch.no_grad()
-    def project(self, rotations: Float[Tensor, "b 3 3"]) -> tuple[Complex[Tensor, "b m"], Complex[Tensor, "b m 5"]]:
-        """Slices without CTF, and their derivatives by (w, d) where these are 0."""
-        plane = self.plane
-        rows = extract_slices(self._table, interpolate_slices(plane, rotations), 4)
-        slope = torch.einsum("bij,bmj->bmi", rotations.to(rows.dtype), rows[..., 1:])
+    def project(
+        self, rotations: Float[Tensor, "b 3 3"], latents: Float[Tensor, "b k"]
+    ) -> tuple[Complex[Tensor, "b m"], Complex[Tensor, "b m c"]]:
+        """Slices without CTF, and their derivatives by (w, d) where these are 0, and by z: c = 5 + k."""
+        plane, b = self.plane, len(rotations)
+        rows = extract_slices(self._table, interpolate_slices(plane, rotations), 4 * (1 + self.components))
+        of_volume = rows.view(b, -1, 1 + self.components, 4)
+        shares = torch.cat([latents.new_ones(b, 1), latents], dim=1)
+        density = torch.einsum("bq,bmqc->bmc", shares.to(rows.dtype), of_volume)
+        slope = torch.einsum("bij,bmj->bmi", rotations.to(rows.dtype), density[..., 1:])
         x, y, z = (slope * (-2j * torch.pi / plane.box)).unbind(-1)
-        value, kx, ky = rows[..., 0], plane.kx, plane.ky
+        value, kx, ky = density[..., 0], plane.kx, plane.ky
         moved = value * (-2j * torch.pi / self.side_angstrom) * _scale(rotations)
-        return value, torch.stack([-z * ky, z * kx, x * ky - y * kx, moved * kx, moved * ky], dim=-1)
+        of_pose = torch.stack([-z * ky, z * kx, x * ky - y * kx, moved * kx, moved * ky], dim=-1)
+        return value, torch.cat([of_pose, of_volume[..., 1:, 0]], dim=-1)
 
 
 @dataclass(frozen=True)
 class PoseStep:
-    """Deviations of n images from the poses they were given, what the images say there, and how probable they are."""
+    """Deviations of n images from the poses they were given, and their latents; what the images say there of both.
 
-    mean: Float[Tensor, "n 5"]
-    evidence: PoseEvidence
+    Attributes:
+        mean: (w, d, z).
+        information, vector: of (w, d, z), as in :class:`PoseEvidence`.
+        log_posterior: how probable they are, up to a constant.
+    """
+
+    mean: Float[Tensor, "n c"]
+    information: Float[Tensor, "n c c"]
+    vector: Float[Tensor, "n c"]
     log_posterior: Float[Tensor, " n"]
 
     def better_of(self, other: "PoseStep") -> "PoseStep":
         """Image by image the more probable one."""
         better = other.log_posterior >= self.log_posterior
-        mine, theirs = self.evidence, other.evidence
         return PoseStep(
             torch.where(better[:, None], other.mean, self.mean),
-            PoseEvidence(
-                torch.where(better[:, None, None], theirs.information, mine.information),
-                torch.where(better[:, None], theirs.vector, mine.vector),
-            ),
+            torch.where(better[:, None, None], other.information, self.information),
+            torch.where(better[:, None], other.vector, self.vector),
             torch.where(better, other.log_posterior, self.log_posterior),
+        )
+
+    def evidence(self) -> PoseEvidence:
+        """What the images say of the pose, whatever the latents."""
+        info, vector = self.information, self.vector
+        of_latents = info[:, POSE:, POSE:] + torch.eye(info.shape[1] - POSE, device=info.device)
+        # Schur's complement: how much of the pose's information latents could explain as well.
+        shared = torch.linalg.solve(of_latents, torch.cat([info[:, POSE:, :POSE], vector[:, POSE:, None]], dim=2))
+        across = info[:, :POSE, POSE:]
+        return PoseEvidence(
+            info[:, :POSE, :POSE] - across @ shared[:, :, :POSE],
+            vector[:, :POSE] - (across @ shared[:, :, POSE:])[..., 0],
         )
 
 
 def pose_steps(
-    images: FourierImages, density: SlopedDensity, start: Float[Tensor, "n 5"], prior: PosePrior, steps: int
+    images: FourierImages, density: SlopedDensity, start: Float[Tensor, "n c"], prior: PosePrior, steps: int
 ) -> PoseStep:
     """Gauss-Newton steps from ``start`` towards the posterior mean; one that makes an image less probable is halved.
 
     Args:
-        images: at the poses that are ``start`` away from those given.
+        images: at the poses that ``start``, (w, d, z), is away from those given.
     """
-    plane, precision = density.plane, prior.precision(start.device)
+    plane = density.plane
+    precision = torch.cat([prior.precision(start.device), torch.ones(density.components, device=start.device)])
     deviation = images.slice_deviation(plane)
     data, ctf = plane.take(images.coefficients) / deviation, plane.take(images.ctf) / deviation
     given = turned(images.rotations, -start[:, :3])
     # As if the shift of the start had never been taken out of the images.
-    data = data * density.phases(given, start[:, 3:])
+    data = data * density.phases(given, start[:, 3:POSE])
     best = _linearised(data, ctf, density, given, start, precision)
-    trial, _ = best.evidence.posterior(prior)
+    trial = _target(best, precision)
     for _ in range(steps - 1):
         here = _linearised(data, ctf, density, given, trial, precision)
         worse = here.log_posterior < best.log_posterior
         best = best.better_of(here)
-        target, _ = best.evidence.posterior(prior)
-        trial = torch.where(worse[:, None], 0.5 * (trial + best.mean), target)
+        trial = torch.where(worse[:, None], 0.5 * (trial + best.mean), _target(best, precision))
     return best
 
 
@@ -145,17 +179,22 @@ def turned(rotations: Float[Tensor, "n 3 3"], turns: Float[Tensor, "n 3"]) -> Fl
     return roma.rotvec_to_rotmat(turns) @ rotations
 
 
+def _target(step: PoseStep, precision: Float[Tensor, " c"]) -> Float[Tensor, "n c"]:
+    """Posterior mean by the expansion of a step."""
+    return torch.linalg.solve(step.information + torch.diag(precision), step.vector)
+
+
 def _linearised(
     data: Complex[Tensor, "n m"],
     ctf: Float[Tensor, "n m"],
     density: SlopedDensity,
     given: Float[Tensor, "n 3 3"],
-    mean: Float[Tensor, "n 5"],
-    precision: Float[Tensor, " 5"],
+    mean: Float[Tensor, "n c"],
+    precision: Float[Tensor, " c"],
 ) -> PoseStep:
-    """Likelihood and its expansion where poses deviate by ``mean``."""
-    value, slopes = density.project(turned(given, mean[:, :3]))
-    transfer = ctf * density.phases(given, mean[:, 3:])
+    """Likelihood and its expansion where poses and latents deviate by ``mean``."""
+    value, slopes = density.project(turned(given, mean[:, :3]), mean[:, POSE:])
+    transfer = ctf * density.phases(given, mean[:, 3:POSE])
     residual = data - transfer * value
     slopes = slopes * transfer[..., None]
     # |r|^2 / s^2 is the whole exponent of a complex Gaussian, so twice the real part is the curvature.
@@ -164,7 +203,7 @@ def _linearised(
     gradient = 2 * torch.einsum("nmj,nm->nj", real, torch.cat([residual.real, residual.imag], dim=1))
     vector = gradient + torch.einsum("njk,nk->nj", information, mean)
     log_posterior = -residual.abs().square().sum(dim=1) - 0.5 * (precision * mean.square()).sum(dim=1)
-    return PoseStep(mean, PoseEvidence(information, vector), log_posterior)
+    return PoseStep(mean, information, vector, log_posterior)
 
 
 def _scale(rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 1"]:

@@ -1,12 +1,16 @@
 """Poses that are roughly known made better: back-projection and pose posteriors in turn, at growing resolution.
 
+Against one still density first, until half maps agree no better; then against a linear subspace, so that a motion is
+not mistaken for a turn of the whole particle.
+
 The two halves of the images stay apart: either is compared with its own half map, Wiener-filtered by the agreement of
 the two and masked, so that half maps of the refined poses are as independent as those of the poses given.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,12 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cryoformer.imaging.fourier import filter_shells
 from cryoformer.particles import Particles
 from cryoformer.reconstruct.checkpoint import load_tensors, save_tensors
 from cryoformer.reconstruct.consensus import Consensus, reconstruct_consensus
 from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.occupancy import occupancy_mask
-from cryoformer.reconstruct.pose_posterior import PoseEvidence, PosePrior, SlopedDensity, pose_steps
+from cryoformer.reconstruct.pose_posterior import POSE, PoseEvidence, PosePrior, pose_steps, turned
+from cryoformer.reconstruct.pose_reference import PoseReference, kept_frame, moving_references, still_references
 from cryoformer.reconstruct.prepared_particles import CtfApplied
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.streaming import prepare_images
@@ -33,6 +36,8 @@ FIRST_SHIFT_SHARE = 1 / 32  # of the box
 STEPS = 3
 # New poses are kept if half maps agree better under them: by so much, on average over shells.
 LEAST_GAIN = 0.001
+# Where densities vary: rounds a box at most, and the relative change of the errors' size that is worth another.
+MOVING_ROUNDS, CHANGE = 5, 0.05
 # Half maps that agree better than this at the edge of their box have more to say beyond it.
 WORTH_MORE = 0.3
 
@@ -91,40 +96,44 @@ class Refinement:
     """How far a refinement has come.
 
     Attributes:
-        kept: the poses under which half maps agree best so far.
-        agreement: mean FSC of those half maps; none yet at this box where it is -1.
-        trial: the poses that are tried next.
-        box: side of the images that the next round looks at.
+        kept: the best poses so far.
+        trial: the poses that the next round looks at.
+        box: side of the images that it looks at.
+        moving: whether densities may vary, or every particle is compared with the same one.
+        changes: of densities that may vary, whether the last round still changed what is known of the errors.
+        agreement: mean FSC of the half maps of the poses kept (not followed where densities vary).
+        given_agreement: that of the poses given; both are -1 where not yet known.
         rounds: what every round found, as plain values.
         settled: whether there is nothing more to try.
     """
 
     kept: Poses
-    agreement: float
     trial: Poses
     box: int
-    rounds: tuple[dict[str, Any], ...] = ()
+    moving: bool = False
+    changes: bool = True
+    agreement: float = -1.0
+    given_agreement: float = -1.0
     settled: bool = False
+    rounds: tuple[dict[str, Any], ...] = ()
 
     def save(self, path: Path) -> None:
         """As a checkpoint."""
-        facts: dict[str, Any] = {"agreement": self.agreement, "box": self.box, "settled": self.settled}
+        facts = {name: value for name, value in vars(self).items() if name not in ("kept", "trial")}
         tensors: dict[str, Tensor] = {}
         for name, poses in (("kept", self.kept), ("trial", self.trial)):
             # Both may be the same poses, which a file of tensors must not hold twice in one place.
             tensors |= {f"{name}.mean": poses.mean.clone(), f"{name}.covariance": poses.covariance.clone()}
             facts[name] = [poses.prior.turn, poses.prior.shift]
-        save_tensors(path, tensors, facts | {"rounds": list(self.rounds)})
+        save_tensors(path, tensors, facts)
 
     @staticmethod
     def load(path: Path) -> "Refinement":
         """The inverse of :meth:`save`."""
         tensors, facts = load_tensors(path)
-        kept, trial = (
-            Poses(tensors[f"{name}.mean"], tensors[f"{name}.covariance"], PosePrior(*facts[name]))
-            for name in ("kept", "trial")
-        )
-        return Refinement(kept, facts["agreement"], trial, facts["box"], tuple(facts["rounds"]), facts["settled"])
+        for name in ("kept", "trial"):
+            facts[name] = Poses(tensors[f"{name}.mean"], tensors[f"{name}.covariance"], PosePrior(*facts[name]))
+        return Refinement(**facts | {"rounds": tuple(facts["rounds"])})
 
 
 def refine_poses(
@@ -140,7 +149,7 @@ def refine_poses(
     else:
         side = float((particles.boxes * particles.pixel_sizes_angstrom).min())
         given = Poses.given(len(particles), side)
-        found = Refinement(given, -1.0, given, min(FIRST_BOX, particles.box - particles.box % 2))
+        found = Refinement(given, given, min(FIRST_BOX, particles.box - particles.box % 2))
     while not found.settled:
         found = _Round(particles, found, settings, cache, log).run()
         found.save(checkpoint)
@@ -149,7 +158,7 @@ def refine_poses(
 
 
 class _Round:
-    """One back-projection at the poses to try; if these are better than those kept, posteriors against it."""
+    """One back-projection at the poses to look at, and either a verdict on them or posteriors of all poses."""
 
     def __init__(
         self, particles: Particles, so_far: Refinement, settings: ImageSettings, cache: Path, log: RunLog
@@ -167,74 +176,116 @@ class _Round:
                 normalise=settings.normalise,
                 ctf_applied=settings.ctf_applied,
             )
-        self.full_box = images.box
+        self.full_box, self.seed = images.box, settings.seed
         self.images = images.crop(so_far.box)
 
     def run(self) -> Refinement:
         """Where the refinement stands after this round."""
-        so_far, box = self.so_far, self.images.box
+        box, before = self.images.box, self.so_far
         self.log.stage(f"density at {box} pixels")
         consensus = reconstruct_consensus(self.images)
         agreement = float(consensus.half_map_fsc.mean())
-        facts: dict[str, Any] = {"box": box, "mean_half_map_fsc": agreement}
-        said = f"{box} pixels: half maps agree by {agreement:.4f}"
-        if agreement < so_far.agreement + LEAST_GAIN:
-            facts["said"] = f"{said}, no better than before: the poses before stay"
-            after = self._beyond(consensus)
-        else:
-            self.log.stage(f"poses at {box} pixels")
-            count = len(self.images)
-            trial = pose_posteriors(
-                self.images, consensus, so_far.trial, lambda done: self.log.advance(done / count, f"{done} of {count}")
-            )
-            (turn, shift), prior = trial.unknown, trial.prior
-            facts |= {"given_turn_degrees": math.degrees(prior.turn), "given_shift_angstrom": prior.shift}
-            facts["said"] = (
-                f"{said}; given poses are off by {math.degrees(prior.turn):.2f} degrees and {prior.shift:.2f} A, of "
-                f"which {turn:.2f} degrees and {shift:.2f} A remain unknown"
-            )
-            # What remains unknown of the poses kept, the images have said only now.
-            kept = replace(so_far.trial, covariance=trial.covariance, prior=prior)
-            after = replace(so_far, kept=kept, agreement=agreement, trial=trial)
-        return replace(after, rounds=(*so_far.rounds, facts))
+        if not before.rounds:
+            self.so_far = replace(before, given_agreement=agreement)
+        after, said = (self._moving if before.moving else self._still)(consensus, agreement)
+        prior = after.trial.prior
+        facts = {
+            "box": box,
+            "moving": before.moving,
+            "mean_half_map_fsc": agreement,
+            "given_turn_degrees": math.degrees(prior.turn),
+            "given_shift_angstrom": prior.shift,
+            "said": f"{box} pixels{', moving' if before.moving else ''}: half maps agree by {agreement:.4f}; {said}",
+        }
+        return replace(after, rounds=(*before.rounds, facts))
 
-    def _beyond(self, consensus: Consensus) -> Refinement:
-        """On to the next box, if the images have more to say there."""
-        edge = consensus.half_map_fsc[-max(self.images.box // 16, 1) :]
-        larger = min(2 * self.images.box, self.full_box)
-        if larger == self.images.box or float(edge.mean()) < WORTH_MORE:
-            return replace(self.so_far, settled=True)
-        return replace(self.so_far, trial=self.so_far.kept, agreement=-1.0, box=larger)
+    def _still(self, consensus: Consensus, agreement: float) -> tuple[Refinement, str]:
+        """Poses against one density for all particles, as long as half maps agree better and better."""
+        so_far = self.so_far
+        if agreement < so_far.agreement + LEAST_GAIN:
+            return replace(so_far, trial=so_far.kept, moving=True), "no better than before: the poses before stay"
+        trial = self._posteriors(consensus, still_references)
+        # What remains unknown of the poses kept, the images have said only now.
+        kept = replace(so_far.trial, covariance=trial.covariance, prior=trial.prior)
+        return replace(so_far, kept=kept, agreement=agreement, trial=trial), _errors_said(trial)
+
+    def _moving(self, consensus: Consensus, agreement: float) -> tuple[Refinement, str]:
+        """Poses against densities that vary, as long as what is known of their errors changes.
+
+        The agreement of half maps is no guide from round to round: it is best in the frame of the best rigid fit.
+        """
+        so_far, box = self.so_far, self.images.box
+        if so_far.changes:
+            trial = self._posteriors(consensus, partial(moving_references, first_box=FIRST_BOX, seed=self.seed))
+            done = sum(fact["moving"] and fact["box"] == box for fact in so_far.rounds) + 1
+            changes = done < MOVING_ROUNDS and _differ(trial.prior, so_far.trial.prior)
+            return replace(so_far, trial=trial, changes=changes), _errors_said(trial)
+        trial = so_far.trial
+        if box <= FIRST_BOX and agreement < so_far.given_agreement + LEAST_GAIN:
+            kept = replace(trial, mean=torch.zeros_like(trial.mean))
+            return replace(so_far, kept=kept, settled=True), "no better than those given, which stay"
+        edge = consensus.half_map_fsc[-max(box // 16, 1) :]
+        larger = min(2 * box, self.full_box)
+        if larger == box or float(edge.mean()) < WORTH_MORE:
+            return replace(so_far, kept=trial, settled=True), "the poses have settled"
+        return replace(so_far, kept=trial, box=larger, changes=True), f"settled; on to {larger} pixels"
+
+    def _posteriors(
+        self, consensus: Consensus, references: Callable[[Images, Consensus], Iterable[PoseReference]]
+    ) -> Poses:
+        images, count = self.images.with_noise(consensus.noise_power), len(self.images)
+        self.log.stage(f"poses at {images.box} pixels")
+        return pose_posteriors(
+            images,
+            references(images, consensus),
+            self.so_far.trial,
+            lambda done: self.log.advance(done / count, f"{done} of {count} images"),
+        )
+
+
+def _differ(one: PosePrior, other: PosePrior) -> bool:
+    return max(abs(one.turn / other.turn - 1), abs(one.shift / other.shift - 1)) > CHANGE
+
+
+def _errors_said(poses: Poses) -> str:
+    turn, shift = poses.unknown
+    return (
+        f"given poses are off by {math.degrees(poses.prior.turn):.2f} degrees and {poses.prior.shift:.2f} A, of which "
+        f"{turn:.2f} degrees and {shift:.2f} A remain unknown"
+    )
 
 
 def pose_posteriors(
-    images: Images, consensus: Consensus, start: Poses, progress: Callable[[int], None] = lambda done: None
+    images: Images,
+    references: Iterable[PoseReference],
+    start: Poses,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Poses:
-    """Posteriors of all poses against the half maps that ``images``, at the poses of ``start``, have given.
+    """Posteriors of all poses against the densities of the halves of ``images``, which are at the poses of ``start``.
 
-    Each half is compared with its own half map. ``progress`` is called with the number of images done.
+    ``progress`` is called with the number of images done.
     """
-    images, device, done = images.with_noise(consensus.noise_power), images.device, 0
-    mean = start.mean.to(device)
-    information, vector = torch.zeros(len(images), 5, 5, device=device), torch.zeros(len(images), 5, device=device)
-    for density, rows in _halves(images, consensus):
-        for some, batch in images.batches(rows.split(images.batch)):
-            found = pose_steps(batch, density, mean[some], start.prior, STEPS).evidence
-            information[some], vector[some] = found.information, found.vector
-            done += len(some)
+    device, done = images.device, 0
+    before = start.mean.to(device)
+    information, vector = torch.zeros(len(images), POSE, POSE, device=device), torch.zeros_like(before)
+    latents: list[tuple[Tensor, Tensor]] = []
+    for reference in references:
+        begin = torch.cat([before[reference.rows], reference.latents], dim=1)
+        end = torch.empty_like(reference.latents)
+        batches = torch.arange(len(begin), device=device).split(images.batch)
+        read = images.batches(reference.rows[places] for places in batches)
+        for places, (rows, batch) in zip(batches, read, strict=True):
+            step = pose_steps(batch, reference.density, begin[places], start.prior, STEPS)
+            found = step.evidence()
+            information[rows], vector[rows] = found.information, found.vector
+            end[places] = step.mean[:, POSE:]
+            done += len(rows)
             progress(done)
+        latents.append((reference.rows, end))
     evidence = PoseEvidence(information, vector)
     prior = evidence.fitted_prior(start.prior)
     mean, covariance = evidence.posterior(prior)
+    for rows, of_half in latents:
+        given = turned(images.rotations[rows], -before[rows, :3])
+        mean[rows] = kept_frame(mean[rows], given, of_half)
     return Poses(mean.cpu(), covariance.cpu(), prior)
-
-
-def _halves(images: Images, consensus: Consensus) -> Iterator[tuple[SlopedDensity, Tensor]]:
-    """Either half map as the images of its half are compared with it, and their rows."""
-    box = images.box
-    mask = occupancy_mask(consensus.volume, images.pixel_size_angstrom)
-    # The share of signal in a half map is what two of them have in common.
-    gain = torch.cat([consensus.half_map_fsc.clamp(0, 1), consensus.half_map_fsc.new_zeros(box)])
-    for number, half_map in enumerate(consensus.halves):
-        filtered = filter_shells(half_map, gain) * mask
-        yield SlopedDensity(filtered, images.pixel_size_angstrom), images.half(number)

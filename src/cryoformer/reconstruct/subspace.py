@@ -172,12 +172,18 @@ def expectation(
     return found, equations
 
 
-def linear_volumes(images: Images, subspace: Subspace, mask: Float[Tensor, "d d d"], prior: Tensor) -> Subspace:
+def linear_volumes(
+    images: Images,
+    subspace: Subspace,
+    mask: Float[Tensor, "d d d"],
+    prior: Float[Tensor, "q s"],
+    rows: Int[Tensor, " m"] | None = None,
+) -> Subspace:
     """Mean and basis at the box of ``images`` for latents that stay as they are: one regularised regression.
 
-    ``prior`` [k + 1, shells] is the prior precision per shell on the padded grid.
+    ``prior`` is the prior precision per shell on the padded grid; ``rows`` the images that take part (None: all).
     """
-    _, equations = expectation(images, subspace, fixed=True)
+    _, equations = expectation(images, subspace, rows=rows, fixed=True)
     assert equations is not None
     coefficients, _ = equations.solve(prior)
     del equations
