@@ -26,8 +26,8 @@ from cryoformer.reconstruct.run_directory import RunPaths, model_from_tensors, m
 from cryoformer.reconstruct.start import Start
 from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport
 
-# Of the time left when training begins, what the last base and latents may take.
-CLOSING_SHARE = 0.15
+# Of the time left when training begins, what the last base and latents may take: at least and at most.
+CLOSING_SHARE, CLOSING_MOST = 0.15, 0.5
 # Seconds per image of base and latents over those of a training step: one forward pass instead of a training step's
 # three, and the latents about as much again.
 CLOSING_COST = 0.8
@@ -138,8 +138,9 @@ class CoarseToFine:
     def _stage_budget(self, left: list[Stage], state: StageState) -> Callable[[float], float] | None:
         """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left.
 
-        What comes after training (base density, latents) is set aside: a share of the time, or what it will take for
-        all images as far as is known from the seconds that one takes to train on, whichever is more.
+        What comes after training (base density, latents) is set aside: a share of the time, or, if there is a base,
+        what it will take for all images as far as is known from the seconds that one takes to train on, whichever is
+        more. Half of the time is for training in any case: where a base would take longer, the consensus stays.
         """
         if self.budget is None:
             return None
@@ -148,8 +149,8 @@ class CoarseToFine:
 
         def allowed(seconds_per_image: float) -> float:
             # Only the last stage's pace says what the base will cost.
-            known = CLOSING_COST * seconds_per_image * len(self.images) if len(left) == 1 else 0.0
-            closing = max(CLOSING_SHARE * left_seconds, known)
+            known = CLOSING_COST * seconds_per_image * len(self.images) if len(left) == 1 and self.config.base else 0.0
+            closing = min(max(CLOSING_SHARE * left_seconds, known), CLOSING_MOST * left_seconds)
             return max(left_seconds - closing, 0.0) * costs[0] / sum(costs) + before
 
         return allowed

@@ -52,8 +52,9 @@ def generalisation(
     residuals: Images,
     conditions: Conditions,
     rows: Int[Tensor, " h"],
+    most: int = BATCH,
 ) -> Generalisation:
-    """g and the likelihood gain on the held-out ``rows`` of residuals.
+    """g and the likelihood gain on the held-out ``rows`` of residuals, at most so many decoded at a time.
 
     The model's own filter must be 1, as it is in training.
     """
@@ -61,7 +62,7 @@ def generalisation(
     inside = radii(box, device) <= box // 2 - 1
     weights = half_plane_weights(box, device) * inside / residuals.noise_deviation().square()
     match, power = (torch.zeros_like(weights) for _ in range(2))
-    for some, batch in residuals.batches(rows.split(BATCH)):
+    for some, batch in residuals.batches(rows.split(min(BATCH, most))):
         predicted = model.predict(points, conditions.inputs(some), batch)
         match += (batch.coefficients * predicted.conj()).real.sum(dim=0) * weights
         power += predicted.abs().square().sum(dim=0) * weights

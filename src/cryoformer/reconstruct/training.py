@@ -190,7 +190,7 @@ class StageTrainer:
         averaged = copy.copy(self.model)
         averaged.network = self.average
         self.conditions.read_held_out(averaged, self.residuals, self.held_out)
-        return generalisation(averaged, self.points, self.residuals, self.conditions, self.held_out)
+        return generalisation(averaged, self.points, self.residuals, self.conditions, self.held_out, self.batch)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
