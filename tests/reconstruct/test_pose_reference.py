@@ -20,6 +20,8 @@ def test_what_latents_predict_of_turns_and_shifts_is_taken_off() -> None:
     found = kept_frame(errors + torch.cat([turn, shift], dim=1), given, latents)
     # Six terms fit a little of the errors of 500 images too.
     assert (found - errors).square().mean(dim=0).sqrt().lt(torch.tensor([0.01, 0.01, 0.01, 0.4, 0.4])).all()
+    again = kept_frame(errors + torch.cat([turn, shift], dim=1), 0.8 * given, latents)
+    torch.testing.assert_close(again, found, atol=1e-4, rtol=1e-3)
     assert torch.equal(kept_frame(errors, given, latents[:, :0]), errors)
 
 

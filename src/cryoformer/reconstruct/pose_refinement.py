@@ -38,6 +38,8 @@ STEPS = 3
 LEAST_GAIN = 0.001
 # Where densities vary: rounds a box at most, and the relative change of the errors' size that is worth another.
 MOVING_ROUNDS, CHANGE = 5, 0.05
+# Of errors of which more than this share remains unknown, the images know next to nothing.
+MOST_UNKNOWN = 0.9
 # Half maps that agree better than this at the edge of their box have more to say beyond it.
 WORTH_MORE = 0.3
 
@@ -89,6 +91,12 @@ class Poses:
         """What remains unknown, rms: of a turn about an axis in degrees, of a shift along an axis in Angstrom."""
         variance = self.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
         return math.degrees(float(variance[:3].mean().sqrt())), float(variance[3:].mean().sqrt())
+
+    @property
+    def improves(self) -> bool:
+        """Whether the images know more of the errors than that they are small."""
+        turn, shift = self.unknown
+        return turn < MOST_UNKNOWN * math.degrees(self.prior.turn) or shift < MOST_UNKNOWN * self.prior.shift
 
 
 @dataclass(frozen=True)
@@ -218,10 +226,10 @@ class _Round:
         if so_far.changes:
             trial = self._posteriors(consensus, partial(moving_references, first_box=FIRST_BOX, seed=self.seed))
             done = sum(fact["moving"] and fact["box"] == box for fact in so_far.rounds) + 1
-            changes = done < MOVING_ROUNDS and _differ(trial.prior, so_far.trial.prior)
+            changes = done < MOVING_ROUNDS and trial.improves and _differ(trial.prior, so_far.trial.prior)
             return replace(so_far, trial=trial, changes=changes), _errors_said(trial)
         trial = so_far.trial
-        if box <= FIRST_BOX and agreement < so_far.given_agreement + LEAST_GAIN:
+        if box <= FIRST_BOX and (not trial.improves or agreement < so_far.given_agreement + LEAST_GAIN):
             kept = replace(trial, mean=torch.zeros_like(trial.mean))
             return replace(so_far, kept=kept, settled=True), "no better than those given, which stay"
         edge = consensus.half_map_fsc[-max(box // 16, 1) :]
