@@ -8,6 +8,7 @@ from cryoformer.reconstruct.conditions import Conditions
 from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
 
 CONDITIONING_SAMPLE = 64
+DECODED_AT_ONCE = 8
 
 
 @torch.no_grad()
@@ -20,7 +21,9 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: Co
     if len(points.voxels) < 2:
         return 0.0
     rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
-    density = model.decode(points, conditions.inputs(rows.to(points.window.device)))
+    # A few at a time: literal spatial attention takes gigabytes for them all.
+    batches = rows.to(points.window.device).split(DECODED_AT_ONCE)
+    density = torch.cat([model.decode(points, conditions.inputs(some)) for some in batches])
     base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
     spread = (density.mean(dim=0) + base).std()
     return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
