@@ -1,8 +1,8 @@
 """What poses that are off do to a result, and how much of it `cryoformer refine` gives back.
 
-    python benchmarks/rough_poses.py PARTICLES --out DIR [--truth DIR] [--errors 3:3.5 ...] [--seed 1] [--json FILE]
+    python benchmarks/rough_poses.py [PARTICLES] [--out DIR] [--truth DIR] [--errors 3:3.5 ...] [--seed 1] [--json FILE]
 
-PARTICLES is a simulated stack whose file has the true poses. For every D:A of ``--errors`` they are turned by random
+PARTICLES is a simulated stack whose file has the true poses (without one, 2,000 images of adenylate kinase). For every D:A of ``--errors`` they are turned by random
 rotation vectors (a Gaussian of D degrees about each axis) and shifted (A Angstrom along each), then refined, and
 compared with the truth: rms and median angle, rms shift, and how often the true pose lies within one standard deviation
 of its posterior (68 % wanted). With ``--truth``, the folder of the simulation, a run is trained at the rough and at the
@@ -14,12 +14,14 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from heterogeneity import simulate
 from scipy.spatial.transform import Rotation
 
 from cryoformer.particles import Particles, load_particles
@@ -104,13 +106,21 @@ def measure(exact: Particles, degrees: float, angstrom: float, options: argparse
 def main() -> None:
     """Measure every size of errors, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("particles", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("particles", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--truth", type=Path)
-    parser.add_argument("--errors", nargs="+", default=["0:0", "1.5:1.75", "3:3.5", "8:7"])
+    parser.add_argument("--errors", nargs="+", default=["0:0", "1.5:1.75", "3:3.5", "8:7"], metavar="D:A")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        options.out = options.out or Path(temporary)
+        options.particles = options.particles or simulate(options.out / "simulated") / "particles.star"
+        measure_all(options)
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Every size of errors, one after the other."""
     exact = load_particles(options.particles)
     facts = {"images": len(exact), "box": exact.box, "pixel_size_angstrom": exact.pixel_size_angstrom}
     result: dict[str, Any] = {"particles": options.particles.name, **facts, "seed": options.seed, "sizes": []}
