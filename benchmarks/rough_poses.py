@@ -2,12 +2,12 @@
 
     python benchmarks/rough_poses.py [PARTICLES] [--out DIR] [--truth DIR] [--errors 3:3.5 ...] [--seed 1] [--json FILE]
 
-PARTICLES is a simulated stack whose file has the true poses (without one, 2,000 images of adenylate kinase). For every D:A of ``--errors`` they are turned by random
-rotation vectors (a Gaussian of D degrees about each axis) and shifted (A Angstrom along each), then refined, and
-compared with the truth: rms and median angle, rms shift, and how often the true pose lies within one standard deviation
-of its posterior (68 % wanted). With ``--truth``, the folder of the simulation, a run is trained at the rough and at the
-refined poses, and evaluated. Everything goes through the commands that a user gives. What is done in DIR is not done
-again.
+PARTICLES is a simulated stack whose file has the true poses (without one, 2,000 images of adenylate kinase). For
+every D:A of ``--errors`` they are turned by random rotation vectors (a Gaussian of D degrees about each axis) and
+shifted (A Angstrom along each), then refined, and compared with the truth: rms and median angle, rms shift, and how
+often the true pose lies within one standard deviation of its posterior (68 % wanted). With ``--truth``, the folder of
+the simulation, a run is trained at the rough and at the refined poses, and evaluated. Everything goes through the
+commands that a user gives. What is done in DIR is not done again.
 """
 
 import argparse
