@@ -2,7 +2,8 @@
 
 import torch
 
-from cryoformer.assess.pose_errors import compare_poses, poses_outcome
+from cryoformer.assess.pose_errors import poses_outcome
+from cryoformer.reconstruct.pose_check import check_poses
 from cryoformer.reconstruct.pose_posterior import at_poses
 from reconstruct.conftest import Simulated, moving, simulate  # noqa: F401 (fixture)
 
@@ -13,20 +14,20 @@ def errors(count: int) -> torch.Tensor:
 
 
 def test_right_poses_hold_although_particles_move(moving: Simulated) -> None:  # noqa: F811
-    outcome = poses_outcome(compare_poses(moving.images))
+    outcome = poses_outcome(check_poses(moving.images))
     assert outcome.verdict == "holds"
-    assert "no better" in outcome.sentence
+    assert "No other poses are better" in outcome.sentence
 
 
 def test_wrong_poses_are_found_with_the_size_of_their_errors() -> None:
     made = simulate(600, noise=0.7, moves=False)
     seen: list[float] = []
-    test = compare_poses(at_poses(made.images, -errors(600)), seen.append)
+    test = check_poses(at_poses(made.images, -errors(600)), seen.append)
     outcome = poses_outcome(test)
     assert outcome.verdict == "fails"
     assert "cryoformer refine" in outcome.sentence
-    assert 0.07 < test.errors.turn < 0.14
-    assert 4.0 < test.errors.shift < 6.5
+    assert 0.07 < test.found.prior.turn < 0.14
+    assert 4.0 < test.found.prior.shift < 6.5
     assert seen == sorted(seen)
 
 

@@ -1,6 +1,7 @@
 """Rough poses refined: they get better, a stopped refinement goes on, and files say what was done."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryoformer.reconstruct import pose_refinement
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.pose_refinement import ImageSettings
 from cryoformer.reconstruct.refine import refine
+from cryoformer.reconstruct.train import train
 
 from .conftest import simulate, write_particles
 
@@ -121,3 +123,27 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["refine", str(tmp_path / "none.star"), "--out", str(tmp_path / "out")]) == 2
     assert "no such file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_training_warns_of_rough_poses_and_not_of_others(
+    rough: Path, exact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = {
+        "subspace": {"box": 16, "dimension": 2, "iterations": 2},
+        "stages": [{"box": 16, "epochs": 1, "batch": 64}],
+        "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
+        "latent_states": 8,
+        "full_box": False,
+        "invert": "no",
+    }
+    logging.getLogger("cryoformer").addHandler(caplog.handler)
+    try:
+        for particles, said in ((rough, True), (exact, False)):
+            caplog.clear()
+            out = tmp_path / str(said)
+            train(ParticleInput(particles), out, overrides=short)
+            assert ("run cryoformer refine" in caplog.text) == said
+            lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+            assert [line["are_off"] for line in lines if line["stage"] == "poses"] == [said]
+    finally:
+        logging.getLogger("cryoformer").removeHandler(caplog.handler)

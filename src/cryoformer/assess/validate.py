@@ -26,6 +26,7 @@ from cryoformer.reconstruct.config import load_config
 from cryoformer.reconstruct.generalisation import split_held_out
 from cryoformer.reconstruct.latents import LATENT_BOX
 from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.reconstruct.pose_check import check_poses
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
 from cryoformer.reconstruct.train import train
@@ -92,7 +93,7 @@ def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]
         yield null_structure.structure_outcome(structure)
         if structure.stands_out:
             log.stage("poses")
-            yield pose_errors.poses_outcome(pose_errors.compare_poses(subject.low, log.advance))
+            yield pose_errors.poses_outcome(check_poses(subject.low, log.advance))
             yield _motion(subject, options, log)
         else:
             yield not_run(pose_errors.NAME, "There is no structure in the particles to compare poses with.")

@@ -4,6 +4,7 @@ Every stage leaves a checkpoint when it is done, training also while it goes on;
 the last one with ``--resume``.
 """
 
+import logging
 import shutil
 from typing import Any
 
@@ -25,10 +26,13 @@ from cryoformer.reconstruct.generalisation import split_held_out
 from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.linear import LinearStage, fit_linear_stage
 from cryoformer.reconstruct.population import conditioning
+from cryoformer.reconstruct.pose_check import check_poses, sample_for_check
 from cryoformer.reconstruct.progress import RunLog
 from cryoformer.reconstruct.run_directory import RunPaths, model_tensors
 from cryoformer.reconstruct.start import Start, subspace_start, unaided_start
 from cryoformer.reconstruct.streaming import prepare_images
+
+logger = logging.getLogger(__name__)
 
 # A decoder whose density varies by less than this share of its own spread ignores its latents.
 LEAST_CONDITIONING = 0.02
@@ -61,6 +65,7 @@ class Reconstruction:
             images = self._prepare()
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
+            self._check_poses(images)
             start = self._start(images, consensus)
             stages = CoarseToFine(self.paths if self.main else None, self.config, self.fabric, log, self.budget)
             trained = stages.train(images, consensus, start, self.paths.checkpoint("training"))
@@ -109,6 +114,15 @@ class Reconstruction:
             save_tensors(path, dict(vars(consensus)), {})
         self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
         return consensus
+
+    def _check_poses(self, images: Images) -> None:
+        """Say so where poses are not good enough to look for motion; a run that goes on has said it."""
+        if not self.main or self.paths.checkpoint("subspace").exists():
+            return
+        check = check_poses(sample_for_check(images, self.config.subspace.box))
+        self.log.record(stage="poses", are_off=check.are_off, sentence=check.sentence)
+        if check.are_off:
+            logger.warning("%s: %s", self.particles.source, check.sentence)
 
     def _start(self, images: Images, consensus: Consensus) -> Start:
         if self.config.fits_subspace:
