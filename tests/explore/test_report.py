@@ -122,6 +122,14 @@ def test_a_decoder_that_ignores_its_latents_is_reported(tmp_path: Path) -> None:
     assert not any("hardly uses" in w for w in warnings(ExploredToy(tmp_path, conditioning=0.2), None, False))
 
 
+def test_poses_that_are_off_are_reported(tmp_path: Path) -> None:
+    run = ExploredToy(tmp_path)
+    run.metrics.append({"stage": "poses", "are_off": False, "sentence": "No other poses are better."})
+    assert not any("poses" in w for w in warnings(run, None, False))
+    run.metrics.append({"stage": "poses", "are_off": True, "sentence": "The poses are off by some 3 degrees."})
+    assert any("off by some 3 degrees" in w for w in warnings(run, None, False))
+
+
 def test_uncertain_latents_and_failed_losses_are_reported(tmp_path: Path) -> None:
     run = ExploredToy(tmp_path)
     run.latents_covariance = 1000.0 * run.latents_covariance
