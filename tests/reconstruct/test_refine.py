@@ -147,3 +147,12 @@ def test_training_warns_of_rough_poses_and_not_of_others(
             assert [line["are_off"] for line in lines if line["stage"] == "poses"] == [said]
     finally:
         logging.getLogger("cryoformer").removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize("command", [["refine"], ["baseline", "homogeneous"]])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    command: list[str], rough: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, str(rough), "--out", str(tmp_path / "out"), "--device", "nowhere"]) == 2
+    assert "--device nowhere: cannot be used" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

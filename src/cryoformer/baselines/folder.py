@@ -24,6 +24,7 @@ from cryoformer.assess.sources import HomogeneousSource, LatentSource, VolumeSou
 from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
+from cryoformer.reconstruct.device import check_device
 from cryoformer.reconstruct.images import Images
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.progress import RunLog
@@ -48,6 +49,7 @@ def fit_baseline(
         InputError: anything wrong with the files or settings, before anything is written.
     """
     checked = checked_settings(method, settings or {})
+    check_device(device)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty: choose another folder")
     particles, rows = source.load(seed)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from cryoformer.imaging.fourier import shells
+from cryoformer.imaging.fourier import filter_shells, shells
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.sparse_encoding import EncodingMatrix
@@ -143,12 +143,7 @@ class ConformationModel:
         """Volumes of the points' box that decoded densities add to the base, filtered."""
         volumes = density.new_zeros(len(density), points.box**3)
         volumes[:, points.voxels] = density
-        coefficients = torch.fft.rfftn(volumes.view(-1, *(points.box,) * 3), dim=(-3, -2, -1))
-        k = torch.fft.fftfreq(points.box, d=1.0 / points.box, device=density.device)
-        kx = torch.arange(points.box // 2 + 1, device=density.device)
-        shell = (k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2).sqrt().round().long()
-        coefficients *= self.gain[shell.clamp(max=points.box // 2)]
-        return torch.fft.irfftn(coefficients, s=(points.box,) * 3, dim=(-3, -2, -1))
+        return filter_shells(volumes.view(-1, *(points.box,) * 3), self.gain[: points.box // 2 + 1])
 
     def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Densities [z, y, x] of latent points at the full box, a few at a time."""

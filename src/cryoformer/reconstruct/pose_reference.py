@@ -108,4 +108,4 @@ def _predicted(terms: Float[Tensor, "n p"], values: Float[Tensor, "n c"]) -> Flo
 def _filtered(half_map: Float[Tensor, "d d d"], consensus: Consensus) -> Float[Tensor, "d d d"]:
     """The share of signal in a half map is what two of them have in common."""
     fsc = consensus.half_map_fsc
-    return filter_shells(half_map, torch.cat([fsc.clamp(0, 1), fsc.new_zeros(half_map.shape[-1])]))
+    return filter_shells(half_map, torch.cat([fsc.clamp(0, 1), fsc.new_zeros(1)]))

@@ -65,7 +65,6 @@ class Reconstruction:
             images = self._prepare()
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
-            self._check_poses(images)
             start = self._start(images, consensus)
             stages = CoarseToFine(self.paths if self.main else None, self.config, self.fabric, log, self.budget)
             trained = stages.train(images, consensus, start, self.paths.checkpoint("training"))
@@ -113,12 +112,12 @@ class Reconstruction:
                 self._write_volume(f"consensus_half{number}", half, images)
             save_tensors(path, dict(vars(consensus)), {})
         self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
+        if self.main:
+            self._check_poses(images)
         return consensus
 
     def _check_poses(self, images: Images) -> None:
-        """Say so where poses are not good enough to look for motion; a run that goes on has said it."""
-        if not self.main or self.paths.checkpoint("subspace").exists():
-            return
+        """Say so where poses are not good enough to look for motion."""
         check = check_poses(sample_for_check(images, self.config.subspace.box))
         self.log.record(stage="poses", are_off=check.are_off, sentence=check.sentence)
         if check.are_off:

@@ -14,6 +14,7 @@ from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.particles import check_images
 from cryoformer.particles.posed import posed_file, write_poses
+from cryoformer.reconstruct.device import check_device
 from cryoformer.reconstruct.particle_input import ParticleInput
 from cryoformer.reconstruct.pose_refinement import ImageSettings, Poses, Refinement, refine_poses
 from cryoformer.reconstruct.progress import RunLog
@@ -32,6 +33,7 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     Raises:
         InputError: anything wrong with the files, or a folder that holds something else.
     """
+    check_device(settings.device)
     asked = {**source.facts(), **asdict(settings)}
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
     earlier = _earlier(out, asked)
