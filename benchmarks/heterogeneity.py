@@ -42,7 +42,7 @@ def main() -> None:
 
 def simulate(out: Path) -> Path:
     """A stack of adenylate kinase."""
-    from cryoformer.simulate.config import SimulateConfig
+    from cryoformer.simulate.simulate_config import SimulateConfig
     from cryoformer.simulate.stack import simulate as run
     from cryoformer.simulate.structures import adk_models
 

@@ -19,14 +19,14 @@ import torch
 
 from cryoformer.assess.null_motion import MotionTest, compare_motion
 from cryoformer.assess.null_structure import compare_structure
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.reconstruct.config import SubspaceConfig
-from cryoformer.reconstruct.consensus import reconstruct_consensus
-from cryoformer.reconstruct.images import FourierImages
-from cryoformer.reconstruct.occupancy import occupancy_mask
-from cryoformer.reconstruct.subspace import LEAST_INFORMATION
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.linear.ppca import LEAST_INFORMATION
+from cryoformer.training.train_config import SubspaceConfig
 
 BOX, PIXEL, COUNT = 32, 4.0, 600
 SETTINGS = SubspaceConfig(dimension=3)

@@ -91,7 +91,7 @@ def parse() -> argparse.Namespace:
 
 def simulate(out: Path) -> Path:
     """A small stack of adenylate kinase."""
-    from cryoformer.simulate.config import SimulateConfig
+    from cryoformer.simulate.simulate_config import SimulateConfig
     from cryoformer.simulate.stack import simulate as run
     from cryoformer.simulate.structures import adk_models
 

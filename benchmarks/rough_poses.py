@@ -24,8 +24,9 @@ import numpy as np
 from heterogeneity import simulate
 from scipy.spatial.transform import Rotation
 
-from cryoformer.particles import Particles, load_particles
-from cryoformer.particles.posed import write_poses
+from cryoformer.formats import load_particles
+from cryoformer.formats.posed import write_poses
+from cryoformer.particles import Particles
 
 ONE_SIGMA = 1.0
 

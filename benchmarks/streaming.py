@@ -30,7 +30,7 @@ TRAINED = {32: 6400, 64: 3200}  # images per stage, by box
 
 def enlarge(source: Path, copies: int, folder: Path) -> Path:
     """The particles ``copies`` times over, in one stack with as many images."""
-    from cryoformer.particles import load_particles
+    from cryoformer.formats import load_particles
 
     particles = load_particles(source)
     stacks = particles.require_stacks()

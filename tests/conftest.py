@@ -11,6 +11,8 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from toy_images import moving, particle_file, small_run  # noqa: E402, F401 (fixtures for all)
+
 # No deadline: the first call of a torch operation is slow. Derandomised: a red run can be repeated.
 settings.register_profile("cryoformer", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("cryoformer")

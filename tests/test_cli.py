@@ -16,7 +16,7 @@ from cryoformer.cli import main
 from cryoformer.cli.arguments import parse_settings
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
-from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput
 
 COMMANDS = ["simulate", "train", "volumes", "evaluate", "analyze", "demo"]
 
@@ -115,7 +115,7 @@ def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
 
 
 def test_interrupt_says_how_to_go_on(monkeypatch, capsys):
-    stand_in(monkeypatch, "cryoformer.reconstruct.train", train=recorder(KeyboardInterrupt()))
+    stand_in(monkeypatch, "cryoformer.run.train", train=recorder(KeyboardInterrupt()))
     for arguments in (["a b.star", "--out", "run"], ["a b.star", "--out", "run", "--resume"]):
         assert main(["train", *arguments]) == 130
         assert "go on with: cryoformer train 'a b.star' --out run --resume\n" in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_simulate_names_what_is_missing(capsys):
 
 def test_train_passes_flags_settings_and_options(monkeypatch):
     call = recorder("run")
-    stand_in(monkeypatch, "cryoformer.reconstruct.train", train=call)
+    stand_in(monkeypatch, "cryoformer.run.train", train=call)
     options = ["--preset", "quick", "--max-minutes", "3", "--seed", "5", "--invert", "yes", "--set", "model.queries=32"]
     rows = [
         "--datadir",
@@ -181,7 +181,7 @@ def test_train_passes_flags_settings_and_options(monkeypatch):
 def test_analyze_writes_the_report(monkeypatch, capsys, tmp_path):
     call = recorder("run/report.html")
     run = fake_run()
-    stand_in(monkeypatch, "cryoformer.reconstruct.run_directory", open_run=lambda path: run)
+    stand_in(monkeypatch, "cryoformer.run.run_folder", open_run=lambda path: run)
     stand_in(monkeypatch, "cryoformer.explore.analyze", analyze=call)
     stand_in(monkeypatch, "cryoformer.explore.findings", AnalysisOptions=lambda *options: options)
     np.save(tmp_path / "z.npy", np.ones((2, 3)))
@@ -209,7 +209,7 @@ def fake_run():
 
 @pytest.fixture
 def finished_run(monkeypatch):
-    stand_in(monkeypatch, "cryoformer.reconstruct.run_directory", open_run=lambda path: fake_run())
+    stand_in(monkeypatch, "cryoformer.run.run_folder", open_run=lambda path: fake_run())
 
 
 @pytest.mark.usefixtures("finished_run")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from cryoformer.assess.truth import load_truth
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.files import write_mrc_volume
-from cryoformer.reconstruct.config import load_config
-from cryoformer.simulate.config import SimulateConfig
+from cryoformer.simulate.simulate_config import SimulateConfig
 from cryoformer.simulate.specimen import present_atoms
 from cryoformer.simulate.stack import simulate
 from cryoformer.simulate.structures import read_models
+from cryoformer.training.train_config import load_config
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
 SIMULATIONS = [path for path in RECIPES if "images" in yaml.safe_load(path.read_text())]

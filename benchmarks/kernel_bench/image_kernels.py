@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryoformer.formats.load import load_particles
+from cryoformer.formats.relion.star import write_particles_star
+from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.imaging.projection import OVERSAMPLING, image_band, splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import SlicePlane
-from cryoformer.particles.load import load_particles
+from cryoformer.linear.consensus import backprojection_equations
 from cryoformer.particles.stack_writer import StackWriter
-from cryoformer.particles.star import write_particles_star
-from cryoformer.reconstruct.consensus import backprojection_equations
-from cryoformer.reconstruct.streaming import prepare_images
-from cryoformer.reconstruct.training import loss_weights
+from cryoformer.training.trainer import loss_weights
 from kernel_bench.machine import Work
 from kernel_bench.network_kernels import Kernel, gradients
 from kernel_bench.problem import PIXEL_ANGSTROM, Problem

@@ -6,11 +6,11 @@ from functools import cached_property
 
 import torch
 
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.model.config import ModelConfig
 from cryoformer.model.cryoformer import CryoFormer
-from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.model.model_config import ModelConfig
 
 PIXEL_ANGSTROM = 2.0
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.slices import PADDING, SlicePlane, padded_shape
-from cryoformer.reconstruct.images import FourierImages
-from cryoformer.reconstruct.subspace import Subspace, expectation, fit_subspace, maximisation
+from cryoformer.linear.ppca import PPCA, expectation, fit_ppca, maximisation
 from kernel_bench.machine import Machine, Work
 from kernel_bench.network_kernels import Kernel
 from kernel_bench.problem import Problem
@@ -24,7 +24,7 @@ class SubspaceProblem:
         self.mask = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 < (0.35 * box) ** 2).float()
         generator = torch.Generator().manual_seed(seed)
         volumes = torch.randn(dimension + 1, box, box, box, generator=generator) * self.mask
-        self.start = Subspace(
+        self.start = PPCA(
             mean=volumes[0],
             basis=volumes[1:],
             latents=torch.zeros(count, dimension),
@@ -74,11 +74,11 @@ class SubspaceProblem:
         """All of the EM, the last reading of latents included; noise may end it before so many iterations."""
         started, done = machine.clock(), 0
 
-        def count(iteration: int, _: Subspace) -> None:
+        def count(iteration: int, _: PPCA) -> None:
             nonlocal done
             done = iteration + 1
 
-        fit_subspace(self.images, self.start.mean, self.mask, self.dimension, iterations, self.seed, count)
+        fit_ppca(self.images, self.start.mean, self.mask, self.dimension, iterations, self.seed, count)
         seconds = machine.clock() - started
         return {
             "box": self.box,

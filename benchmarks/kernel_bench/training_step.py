@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from lightning_fabric import Fabric
 
-from cryoformer.reconstruct.conditions import KnownLatents
-from cryoformer.reconstruct.config import Stage, TrainConfig
-from cryoformer.reconstruct.training import StageState, StageTrainer, StepReport
+from cryoformer.training.encoder_inputs import KnownLatents
+from cryoformer.training.train_config import Stage, TrainConfig
+from cryoformer.training.trainer import StageState, StageTrainer, StepReport
 from kernel_bench.image_kernels import image_kernels
 from kernel_bench.machine import Machine, Timings, Work
 from kernel_bench.network_kernels import network_kernels

@@ -15,11 +15,11 @@ from pathlib import Path
 import yaml
 
 from cryoformer.baselines.cryodrgn import Settings, train_arguments, write_inputs
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.preparation import choose_sign
 from cryoformer.particles.particles import Particles
-from cryoformer.reconstruct.config import load_config, resolve_stages
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.prepared_particles import choose_sign
-from cryoformer.reconstruct.run_directory import RunPaths
+from cryoformer.run.run_folder import RunPaths
+from cryoformer.training.train_config import load_config, resolve_stages
 from racing.watch import watch
 
 TRACED = Path(__file__).with_name("traced_train.py")

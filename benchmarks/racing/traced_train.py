@@ -24,7 +24,7 @@ def main() -> int:
 
 def trace_steps() -> None:
     """From here on, training tells its steps on stdout, beside what it reports anyway."""
-    from cryoformer.reconstruct.training import StageTrainer, StepReport
+    from cryoformer.training.trainer import StageTrainer, StepReport
 
     train = StageTrainer.run
 

@@ -8,10 +8,10 @@ from cryoformer.assess.evaluate import evaluate
 from cryoformer.errors import InputError
 from cryoformer.explore.analyze import analyze
 from cryoformer.explore.findings import AnalysisOptions
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.run_directory import open_run
-from cryoformer.reconstruct.train import train
-from cryoformer.simulate.config import SimulateConfig
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.run.run_folder import open_run
+from cryoformer.run.train import train
+from cryoformer.simulate.simulate_config import SimulateConfig
 from cryoformer.simulate.stack import simulate
 from cryoformer.simulate.structures import adk_models
 

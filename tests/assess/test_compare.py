@@ -10,8 +10,8 @@ from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, toy_state
 from cryoformer.assess.compare import Named, compare, markdown_table, score_results, table_of
 from cryoformer.assess.fsc import perfect_auc
 from cryoformer.assess.results import Result
-from cryoformer.assess.sources import run_sources
 from cryoformer.assess.volume_folder import open_volume_folder, read_table, volume_number
+from cryoformer.assess.volume_source import run_sources
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume

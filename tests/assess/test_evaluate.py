@@ -14,8 +14,8 @@ from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_tru
 from cryoformer.assess.compare import markdown_table, table_of
 from cryoformer.assess.evaluate import evaluate, evaluate_run, evaluate_sources, strided
 from cryoformer.assess.fsc import perfect_auc
-from cryoformer.assess.sources import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
-from cryoformer.assess.truth import load_truth
+from cryoformer.assess.ground_truth import load_truth
+from cryoformer.assess.volume_source import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
 
@@ -98,7 +98,7 @@ def test_the_result_is_written_whole_and_is_what_is_returned(
 ) -> None:
     run = ToyRun(tmp_path / "run")
     stand_in = SimpleNamespace(open_run=lambda path: run)
-    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", stand_in)
+    monkeypatch.setitem(sys.modules, "cryoformer.run.run_folder", stand_in)
     result = evaluate(run.path, truth_folder, images=10)
     assert json.loads((run.path / "evaluation.json").read_text()) == result
     assert [path.name for path in run.path.iterdir()] == ["evaluation.json"]
@@ -111,7 +111,7 @@ def test_a_failed_reconstruction_writes_nothing(
 ) -> None:
     run = ToyRun(tmp_path / "run")
     run.consensus = np.full_like(run.consensus, np.nan)
-    monkeypatch.setitem(sys.modules, "cryoformer.reconstruct.run_directory", SimpleNamespace(open_run=lambda path: run))
+    monkeypatch.setitem(sys.modules, "cryoformer.run.run_folder", SimpleNamespace(open_run=lambda path: run))
     with pytest.raises(InputError, match="not numbers"):
         evaluate(run.path, truth_folder)
     assert not (run.path / "evaluation.json").exists()

@@ -7,12 +7,12 @@ import pytest
 
 from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
+from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.heterogeneity import latent_scores
 from cryoformer.assess.latent_summary import latent_summary
-from cryoformer.assess.truth import Truth, load_truth
 
 
-def mixture(folder: Path, motions: bool = True, compositions: bool = True) -> Truth:
+def mixture(folder: Path, motions: bool = True, compositions: bool = True) -> GroundTruth:
     write_mixture(folder, motions, compositions)
     return load_truth(folder, BOX, PIXEL_SIZE, PARTICLES)
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from cryoformer.assess.null_images import coloured_noise, null_images
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.fourier import radial_mean
-from cryoformer.reconstruct.images import FourierImages
-from reconstruct.conftest import BOX, PIXEL, blob, simulate
+from toy_images import BOX, PIXEL, blob, simulate
 
 
 def coloured(count: int) -> FourierImages:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cryoformer.assess.null_motion import MotionFound, MotionTest, compare_motion, motion_outcome
-from cryoformer.reconstruct.config import SubspaceConfig
-from cryoformer.reconstruct.consensus import reconstruct_consensus
-from cryoformer.reconstruct.occupancy import occupancy_mask
-from reconstruct.conftest import simulate
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.training.train_config import SubspaceConfig
+from toy_images import simulate
 
 SETTINGS = SubspaceConfig(box=16, dimension=2, iterations=6)
 

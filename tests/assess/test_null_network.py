@@ -14,13 +14,13 @@ from cryoformer.assess.null_network import (
     network_outcome,
     write_null_stack,
 )
-from cryoformer.particles import load_particles
-from cryoformer.reconstruct.consensus import wiener_backprojection
-from cryoformer.reconstruct.streaming import prepare_images
-from reconstruct.conftest import BOX, PIXEL, particle_file, simulate  # noqa: F401 (fixture)
+from cryoformer.formats import load_particles
+from cryoformer.images.streamed import prepare_images
+from cryoformer.linear.consensus import wiener_backprojection
+from toy_images import BOX, PIXEL, simulate
 
 
-def test_written_stack_shows_the_density_in_the_same_poses(particle_file: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_written_stack_shows_the_density_in_the_same_poses(particle_file: Path, tmp_path: Path) -> None:
     particles = load_particles(particle_file)
     images = prepare_images(particles, tmp_path / "cache", invert="no")
     density = simulate(1, noise=0.0).density(0.5)
@@ -36,7 +36,7 @@ def test_written_stack_shows_the_density_in_the_same_poses(particle_file: Path, 
     assert float(cosine) > 0.9
 
 
-def test_what_cannot_be_simulated_is_known(particle_file: Path) -> None:  # noqa: F811
+def test_what_cannot_be_simulated_is_known(particle_file: Path) -> None:
     particles = load_particles(particle_file)
     assert can_be_simulated(particles)
     sizes = particles.pixel_sizes_angstrom.copy()

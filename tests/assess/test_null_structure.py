@@ -5,7 +5,7 @@ import pytest
 
 from cryoformer.assess.null_images import null_images
 from cryoformer.assess.null_structure import THRESHOLD, compare_structure, crowded_shells, structure_outcome
-from reconstruct.conftest import simulate
+from toy_images import simulate
 
 
 def test_particles_hold_a_structure() -> None:

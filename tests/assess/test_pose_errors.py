@@ -3,9 +3,9 @@
 import torch
 
 from cryoformer.assess.pose_errors import poses_outcome
-from cryoformer.reconstruct.pose_check import check_poses
-from cryoformer.reconstruct.pose_posterior import at_poses
-from reconstruct.conftest import Simulated, moving, simulate  # noqa: F401 (fixture)
+from cryoformer.poses.check import check_poses
+from cryoformer.poses.posterior import at_poses
+from toy_images import Simulated, simulate
 
 
 def errors(count: int) -> torch.Tensor:
@@ -13,7 +13,7 @@ def errors(count: int) -> torch.Tensor:
     return torch.randn(count, 5, generator=generator) * torch.tensor([0.1, 0.1, 0.1, 5.0, 5.0])
 
 
-def test_right_poses_hold_although_particles_move(moving: Simulated) -> None:  # noqa: F811
+def test_right_poses_hold_although_particles_move(moving: Simulated) -> None:
     outcome = poses_outcome(check_poses(moving.images))
     assert outcome.verdict == "holds"
     assert "No other poses are better" in outcome.sentence
@@ -31,7 +31,7 @@ def test_wrong_poses_are_found_with_the_size_of_their_errors() -> None:
     assert seen == sorted(seen)
 
 
-def test_there_and_back_again(moving: Simulated) -> None:  # noqa: F811
+def test_there_and_back_again(moving: Simulated) -> None:
     away = errors(len(moving.images))
     there = at_poses(moving.images, away)
     assert not torch.allclose(there.coefficients, moving.images.coefficients, atol=1.0)

@@ -12,9 +12,9 @@ from cryoformer.assess.split_images import (
     split_images,
     split_outcome,
 )
-from cryoformer.reconstruct.images import FourierImages, checkerboard
-from reconstruct.conftest import BOX, Simulated, simulate
-from reconstruct.test_latents import KnownDecoder
+from cryoformer.images.fourier_images import FourierImages, checkerboard
+from decode.test_latent_posterior import KnownDecoder
+from toy_images import BOX, Simulated, simulate
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions, validat
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
-from reconstruct.conftest import PIXEL, particle_file, simulate, small_run  # noqa: F401 (fixtures)
+from toy_images import PIXEL, simulate
 
 QUICK = ValidateOptions(nulls=3)
 
 
 @pytest.fixture
-def short_run(small_run: Callable[..., str], tmp_path: Path) -> Path:  # noqa: F811
+def short_run(small_run: Callable[..., str], tmp_path: Path) -> Path:
     """A finished run of few steps."""
     small_run(tmp_path / "run", stages=[{"box": 16, "epochs": 2, "batch": 32}], full_box=False)
     return tmp_path / "run"
@@ -34,7 +34,7 @@ def truth_of(particles: Path) -> Path:
 
 def test_run_gets_a_flat_file_with_a_verdict_and_a_sentence_per_test(
     short_run: Path,
-    particle_file: Path,  # noqa: F811
+    particle_file: Path,
 ) -> None:
     found = validate(short_run, QUICK)
     written = json.loads((short_run / VALIDATION_FILE).read_text())
@@ -54,7 +54,7 @@ def test_run_gets_a_flat_file_with_a_verdict_and_a_sentence_per_test(
 
 
 def test_particles_alone_are_tested_from_the_command_line(
-    particle_file: Path,  # noqa: F811
+    particle_file: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["validate", str(particle_file), "--nulls", "3"]) == 0
@@ -65,7 +65,7 @@ def test_particles_alone_are_tested_from_the_command_line(
 
 
 @pytest.mark.slow
-def test_halves_are_trained_compared_and_reused(small_run: Callable[..., str], tmp_path: Path) -> None:  # noqa: F811
+def test_halves_are_trained_compared_and_reused(small_run: Callable[..., str], tmp_path: Path) -> None:
     short_run = tmp_path / "run"
     small_run(short_run, stages=[{"box": 16, "epochs": 12, "batch": 16}], full_box=False)
     options = ValidateOptions(nulls=3, halves=True, preset="same")
@@ -86,7 +86,7 @@ def test_network_trained_on_still_particles_gains_less(short_run: Path) -> None:
     assert (short_run / "validation" / "null" / "latents.npz").exists()
 
 
-def test_wrong_requests_are_refused(particle_file: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_wrong_requests_are_refused(particle_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="3 or more"):
         validate(particle_file, ValidateOptions(nulls=2))
     with pytest.raises(InputError, match="finished run"):

@@ -1,26 +1,17 @@
 """The moving blob of the reconstruction's tests, as images and as a stack on disk with its truth."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from cryoformer.files import write_mrc_volume
+from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.particles.stack_writer import StackWriter
-from cryoformer.particles.star import write_particles_star
-from reconstruct.conftest import BOX, PIXEL, Simulated, simulate
+from toy_images import BOX, PIXEL, simulate
 
 COUNT, STATES = 400, 4
-
-
-@pytest.fixture(scope="session")
-def moving() -> Simulated:
-    """600 images at a signal-to-noise ratio of about one half."""
-    return simulate(600, noise=0.7)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 from cryoformer.baselines.cryodrgn import epochs_done, last_epoch
 from cryoformer.baselines.folder import fit_baseline, open_baseline
 from cryoformer.errors import InputError
-from cryoformer.particles import load_particles
-from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.formats import load_particles
+from cryoformer.formats.particle_input import ParticleInput
 
 from .conftest import COUNT
 

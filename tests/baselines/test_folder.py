@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cryoformer.assess.evaluate import evaluate
-from cryoformer.assess.sources import VolumeSource
+from cryoformer.assess.volume_source import VolumeSource
 from cryoformer.baselines.folder import BaselineFolder, fit_baseline, open_baseline
 from cryoformer.baselines.interface import METHODS, Baseline, baseline
 from cryoformer.cli import main
 from cryoformer.errors import InputError
-from cryoformer.reconstruct.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput
 
 from .conftest import COUNT
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryoformer.baselines.kernel_regression import KernelRegression, choose_kernels, kernel_sizes
-from reconstruct.conftest import BOX, PIXEL, blob, moving_centre, simulate
+from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
 @pytest.fixture(scope="module")

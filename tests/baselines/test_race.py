@@ -19,9 +19,9 @@ from racing.tables import tables
 from racing.traced_train import trace_steps
 from racing.watch import Sample, rates, steady_for, watch
 
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.train import train
-from cryoformer.reconstruct.training import StageTrainer
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.run.train import train
+from cryoformer.training.trainer import StageTrainer
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SMALL = {

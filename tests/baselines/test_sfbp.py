@@ -10,14 +10,14 @@ from cryoformer.assess.heterogeneity import latent_scores
 from cryoformer.baselines import sfbp
 from cryoformer.baselines.interface import FitData
 from cryoformer.baselines.sfbp_model import SparseFourierVAE, TouchedRows, VoxelDecoder, derotate
+from cryoformer.decode.density_model import crop_volume
+from cryoformer.formats import load_particles
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.imaging.slices import SlicePlane, interpolate_slices
-from cryoformer.particles import load_particles
-from cryoformer.reconstruct.consensus import wiener_backprojection
-from cryoformer.reconstruct.density_model import crop_volume
-from cryoformer.reconstruct.progress import RunLog
-from reconstruct.conftest import BOX, PIXEL, blob, moving_centre, simulate
+from cryoformer.linear.consensus import wiener_backprojection
+from cryoformer.progress import RunLog
+from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from assess.toy_run import ToyRun, blob
 from cryoformer.assess.masks import soft_mask
 from cryoformer.assess.results import Result
-from cryoformer.assess.sources import HomogeneousSource, run_sources
-from cryoformer.experiments.independent_halves import half_map_curves, mean_volume
+from cryoformer.assess.volume_source import HomogeneousSource, run_sources
+from cryoformer_experiments.independent_halves import half_map_curves, mean_volume
 
 BOX = 32
 

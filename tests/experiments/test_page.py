@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.experiments.page import load_result, page_of, write_page
+from cryoformer_experiments.page import load_result, page_of, write_page
 
 from .made import comparison, fit, halves, source
 
@@ -71,7 +71,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_pages_are_made_from_committed_figures(path: Path) -> None:
     page = REPOSITORY / "docs" / "results" / f"{path.stem}.md"
-    assert page.read_text() == page_of(load_result(path)), f"python -m cryoformer.experiments.page {path} docs/results"
+    assert page.read_text() == page_of(load_result(path)), f"python -m cryoformer_experiments.page {path} docs/results"
     assert path.stat().st_size < MOST_JSON_BYTES
     for plot in page.parent.glob(f"{path.stem}_*.png"):
         assert plot.stat().st_size < MOST_PLOT_BYTES

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.experiments.circumstances import command_of
-from cryoformer.experiments.fits import fit_arguments, fit_of
-from cryoformer.experiments.plan import Options, flat, make_plan, sets_the_budget
-from cryoformer.experiments.recipe import Experiment, load_experiment
-from cryoformer.experiments.workplace import open_workplace
+from cryoformer_experiments.circumstances import command_of
+from cryoformer_experiments.fits import fit_arguments, fit_of
+from cryoformer_experiments.plan import Options, flat, make_plan, sets_the_budget
+from cryoformer_experiments.recipe import Experiment, load_experiment
+from cryoformer_experiments.workplace import open_workplace
 
 
 def experiment(**changes) -> Experiment:

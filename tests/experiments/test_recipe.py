@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from cryoformer.errors import InputError
-from cryoformer.experiments.plan import Options, fit_settings, make_plan
-from cryoformer.experiments.recipe import OURS, experiment_names, load_experiment, read_experiment
-from cryoformer.reconstruct.config import load_config
+from cryoformer.training.train_config import load_config
+from cryoformer_experiments.plan import Options, fit_settings, make_plan
+from cryoformer_experiments.recipe import OURS, experiment_names, load_experiment, read_experiment
 
 VALID = {
     "title": "t",
@@ -25,8 +25,8 @@ def test_every_recipe_can_be_done_at_every_size(name: str, tmp_path: Path) -> No
     or, where the user gives them, a stand-in."""
     from cryoformer.baselines.interface import checked_settings
     from cryoformer.cli.arguments import parse_settings
-    from cryoformer.experiments.fits import fit_arguments, fit_of
     from cryoformer.simulate.structures import adk_models
+    from cryoformer_experiments.fits import fit_arguments, fit_of
 
     experiment = load_experiment(name)
     models = () if experiment.models else adk_models()

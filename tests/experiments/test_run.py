@@ -9,12 +9,12 @@ import yaml
 
 from cryoformer.cli import main
 from cryoformer.errors import InputError
-from cryoformer.experiments import fits as fits_module
-from cryoformer.experiments.circumstances import command_of, shown
-from cryoformer.experiments.fits import fit_of, run_fit, run_measured
-from cryoformer.experiments.plan import Options, make_plan
-from cryoformer.experiments.recipe import load_experiment, read_experiment
-from cryoformer.experiments.run import benchmark, run_experiment
+from cryoformer_experiments import fits as fits_module
+from cryoformer_experiments.circumstances import command_of, shown
+from cryoformer_experiments.fits import fit_of, run_fit, run_measured
+from cryoformer_experiments.plan import Options, make_plan
+from cryoformer_experiments.recipe import load_experiment, read_experiment
+from cryoformer_experiments.run import benchmark, run_experiment
 
 RECIPE = {
     "title": "Small",
@@ -152,7 +152,7 @@ def test_published_commands_hold_no_paths_of_the_machine(tmp_path: Path) -> None
 
 
 def test_the_budget_needs_the_method_that_sets_it(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("cryoformer.experiments.run.make_stack", lambda stack, show: None)
+    monkeypatch.setattr("cryoformer_experiments.run.make_stack", lambda stack, show: None)
     with pytest.raises(InputError, match="its time budget is what cryoformer takes"):
         benchmark("continuous", Options(tmp_path / "out", "tiny", methods=("sfbp",)))
 

@@ -9,9 +9,9 @@ import pytest
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
 from cryoformer.assess.evaluate import truth_masks
 from cryoformer.assess.fsc import perfect_auc
-from cryoformer.assess.sources import LatentSource, run_sources
-from cryoformer.assess.truth import load_truth
-from cryoformer.experiments.samples import sample_particles, sampled_fsc
+from cryoformer.assess.ground_truth import load_truth
+from cryoformer.assess.volume_source import LatentSource, run_sources
+from cryoformer_experiments.samples import sample_particles, sampled_fsc
 
 
 def test_three_of_each_state_evenly_strided() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cryoformer.experiments.table import best_value, first_method, markdown, rows_of, verdict
+from cryoformer_experiments.table import best_value, first_method, markdown, rows_of, verdict
 
 from .made import comparison, fit, halves, source
 

@@ -17,7 +17,7 @@ from cryoformer.errors import InputError
 from cryoformer.explore import gallery, motion, report
 from cryoformer.explore.findings import AnalysisOptions, find
 from cryoformer.explore.report_text import duration, repeat_command, settings_rows, summary, warnings
-from cryoformer.reconstruct.progress import RunLog
+from cryoformer.progress import RunLog
 from explore.toy import ExploredToy
 
 

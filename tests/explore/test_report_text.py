@@ -8,7 +8,7 @@ import pytest
 from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
 from cryoformer.assess.evaluate import evaluate_run
-from cryoformer.assess.truth import load_truth
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.explore.motion import true_motion
 from cryoformer.explore.report_text import evaluation_table, summary, warnings
 from cryoformer.explore.trajectory import truth_trajectory

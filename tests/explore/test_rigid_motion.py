@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
 from assess.toy_run import blob
-from cryoformer.assess.truth import load_truth
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.explore.motion import true_motion
 from cryoformer.explore.rigid_motion import rigid_motions
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from assess.toy_run import BOX, PIXEL_SIZE, ToyRun, blob
-from cryoformer.model.config import ModelConfig
+from cryoformer.decode.density_model import ConformationModel
 from cryoformer.model.cryoformer import CryoFormer
-from cryoformer.reconstruct.density_model import ConformationModel
+from cryoformer.model.model_config import ModelConfig
 
 NOISE = 0.02
 

@@ -9,8 +9,8 @@ from cryoformer.imaging.slices import (
     PADDING,
     SlicePlane,
     VoxelOrder,
+    add_friedel_mates,
     extract_slices,
-    fold_mirror_plane,
     fourier_from_volume,
     insert_slices,
     interpolate_slices,
@@ -105,8 +105,8 @@ def test_sums_by_voxel_are_insertions_one_by_one() -> None:
 def test_folded_plane_is_that_of_a_real_volume() -> None:
     values = torch.randn(2, *padded_shape(4), 3)
     real, imaginary = values.clone()
-    fold_mirror_plane(real, 1.0)
-    fold_mirror_plane(imaginary, -1.0)
+    add_friedel_mates(real, 1.0)
+    add_friedel_mates(imaginary, -1.0)
     plane = torch.complex(real[:, :, 0], imaginary[:, :, 0])
     mirror = torch.roll(torch.flip(plane, dims=(0, 1)), shifts=(1, 1), dims=(0, 1))
     assert torch.allclose(plane, mirror.conj())

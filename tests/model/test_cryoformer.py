@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from cryoformer.model.config import ModelConfig
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.density_heads import PointHead
+from cryoformer.model.model_config import ModelConfig
 
 SMALL = {"queries": 8, "channels": 16, "hash_levels": 4, "density_hidden": 16, "encoder_width": 32, "encoder_layers": 3}
 VARIANTS = {

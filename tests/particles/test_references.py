@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.particles import load_particles
+from cryoformer.formats import load_particles
 
 
 def move(dataset, where):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoformer.errors import InputError
-from cryoformer.particles import load_particles
+from cryoformer.formats import load_particles
 from cryoformer.particles.particles import finite_images
 from cryoformer.particles.stack import ImageStacks, StackHeader, read_stack, read_stack_header
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.sampling import sample_truth, stream
+from cryoformer.simulate.simulate_config import SimulateConfig
 
 
 def config(**changes: object) -> SimulateConfig:

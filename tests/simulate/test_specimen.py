@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cryoformer.errors import InputError
-from cryoformer.simulate.config import Composition, SimulateConfig
 from cryoformer.simulate.hinges import largest_chain_break
+from cryoformer.simulate.simulate_config import Composition, SimulateConfig
 from cryoformer.simulate.specimen import Specimen, build_specimen, present_atoms
 from cryoformer.simulate.structures import AtomicModel, Residue, adk_models, read_models
 

@@ -12,11 +12,11 @@ import torch
 
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
+from cryoformer.formats.load import load_particles
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.reference import project_volume_reference
-from cryoformer.particles.load import load_particles
-from cryoformer.simulate.config import SimulateConfig
+from cryoformer.simulate.simulate_config import SimulateConfig
 from cryoformer.simulate.stack import simulate
 from cryoformer.simulate.structures import adk_models, read_models
 

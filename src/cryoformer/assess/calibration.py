@@ -25,8 +25,8 @@ from numpy.polynomial import legendre
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
+from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.outcome import Outcome, not_run
-from cryoformer.assess.truth import Truth
 from cryoformer.errors import InputError
 
 NAME = "calibration"
@@ -53,7 +53,9 @@ class Calibration:
         return float(np.sqrt((self.standardised**2).mean()))
 
 
-def calibrate_run(mean: Float[np.ndarray, "n k"], covariance: Float[np.ndarray, "n k k"], truth: Truth) -> Outcome:
+def calibrate_run(
+    mean: Float[np.ndarray, "n k"], covariance: Float[np.ndarray, "n k k"], truth: GroundTruth
+) -> Outcome:
     """The calibration of a run's latents against a truth; not run where the truth is not one motion.
 
     Raises:

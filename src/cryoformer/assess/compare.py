@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoformer.assess.evaluate import evaluate_sources
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.results import CroppedSource, Result, open_result
-from cryoformer.assess.sources import VolumeSource
-from cryoformer.assess.truth import load_truth
+from cryoformer.assess.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 

@@ -15,11 +15,12 @@ import numpy as np
 from cryoformer import __version__
 from cryoformer.assess import masks as mask_settings
 from cryoformer.assess.fsc import perfect_auc, resolution
+from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.heterogeneity import NEIGHBOURS
 from cryoformer.assess.latent_summary import latent_summary
 from cryoformer.assess.masks import molecule_mask, moving_mask, state_spread
 from cryoformer.assess.scores import VolumeScores, score_volumes
-from cryoformer.assess.sources import (
+from cryoformer.assess.volume_source import (
     FinishedRun,
     HomogeneousSource,
     VolumeSource,
@@ -27,7 +28,6 @@ from cryoformer.assess.sources import (
     nearest_latents,
     run_sources,
 )
-from cryoformer.assess.truth import Truth, load_truth
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 
@@ -68,7 +68,7 @@ def evaluate_run(
     return evaluate_sources([*run_sources(run), *extra_sources], truth, images)
 
 
-def evaluate_sources(sources: Iterable[VolumeSource], truth: Truth, images: int = 100) -> dict[str, Any]:
+def evaluate_sources(sources: Iterable[VolumeSource], truth: GroundTruth, images: int = 100) -> dict[str, Any]:
     """Score any volume sources against the truth of a stack (JSON-able result, see docs/metrics.md)."""
     indices = strided(len(truth.t), images)
     masks = truth_masks(truth)
@@ -96,7 +96,7 @@ def strided(particles: int, images: int) -> np.ndarray:
     return np.arange(count, dtype=np.int64) * (particles // count)
 
 
-def truth_masks(truth: Truth) -> dict[str, np.ndarray]:
+def truth_masks(truth: GroundTruth) -> dict[str, np.ndarray]:
     """Masks: "molecule" over the true states, "given" by the truth if it has one, "moving" unless no state differs."""
     masks: dict[str, np.ndarray] = {"molecule": molecule_mask(truth.states(), truth.pixel_size_angstrom)}
     given = truth.given_mask()
@@ -109,7 +109,7 @@ def truth_masks(truth: Truth) -> dict[str, np.ndarray]:
 
 
 def _evaluate_source(
-    source: VolumeSource, truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray
+    source: VolumeSource, truth: GroundTruth, masks: dict[str, np.ndarray], indices: np.ndarray
 ) -> dict[str, Any]:
     """Per image, per state and latent scores of one source."""
     states = truth.state_of_image
@@ -138,11 +138,11 @@ def _evaluate_source(
     }
 
 
-def _true_volumes(truth: Truth, states: np.ndarray) -> Iterator[np.ndarray]:
+def _true_volumes(truth: GroundTruth, states: np.ndarray) -> Iterator[np.ndarray]:
     return (truth.state(int(index)) for index in states)
 
 
-def _image_summary(scores: VolumeScores, truth: Truth) -> dict[str, Any]:
+def _image_summary(scores: VolumeScores, truth: GroundTruth) -> dict[str, Any]:
     curve = scores.fsc.mean(axis=0)
     return {
         "auc_mean": float(scores.auc.mean()),
@@ -154,7 +154,7 @@ def _image_summary(scores: VolumeScores, truth: Truth) -> dict[str, Any]:
     }
 
 
-def _state_summary(scores: VolumeScores, truth: Truth, present: list[int]) -> dict[str, Any]:
+def _state_summary(scores: VolumeScores, truth: GroundTruth, present: list[int]) -> dict[str, Any]:
     resolutions = [resolution(curve, truth.box, truth.pixel_size_angstrom, THRESHOLD) for curve in scores.fsc]
     return {
         "states": present,
@@ -166,7 +166,7 @@ def _state_summary(scores: VolumeScores, truth: Truth, present: list[int]) -> di
     }
 
 
-def _settings(truth: Truth, masks: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, Any]:
+def _settings(truth: GroundTruth, masks: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, Any]:
     moving = mask_settings.MOVING_FRACTION, mask_settings.MOVING_GROW_ANGSTROM
     molecule = mask_settings.MOLECULE_FRACTION, mask_settings.MOLECULE_GROW_ANGSTROM
     numbers = {

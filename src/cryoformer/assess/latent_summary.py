@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from cryoformer.assess.class_scores import class_scores
+from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.heterogeneity import NEIGHBOURS, latent_scores
-from cryoformer.assess.truth import Truth
 
 NOTHING = {"knn_r2": None, "spearman_first_component": None, "spearman_best_component": None, "spearman_knn": None}
 
 
-def latent_summary(latents: Float[np.ndarray, "n k"], truth: Truth) -> dict[str, Any]:
+def latent_summary(latents: Float[np.ndarray, "n k"], truth: GroundTruth) -> dict[str, Any]:
     """Scores of latents as JSON-able values (see docs/metrics.md).
 
     With several coordinates, the scores at the top are those of the coordinate that is predicted worst: all of them

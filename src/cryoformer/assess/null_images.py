@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryoformer.reconstruct.images import FourierImages, SliceProjector
+from cryoformer.images.fourier_images import FourierImages, SliceProjector
 
 
 def null_images(images: FourierImages, density: Float[Tensor, "d d d"] | None, seed: int) -> FourierImages:

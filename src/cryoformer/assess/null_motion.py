@@ -23,10 +23,10 @@ from torch import Tensor
 from cryoformer.assess.chance import against_chance
 from cryoformer.assess.null_images import null_images
 from cryoformer.assess.outcome import Outcome
-from cryoformer.reconstruct.config import SubspaceConfig
-from cryoformer.reconstruct.consensus import wiener_backprojection
-from cryoformer.reconstruct.images import FourierImages
-from cryoformer.reconstruct.subspace import LEAST_INFORMATION, Subspace, fit_subspace
+from cryoformer.images.fourier_images import FourierImages
+from cryoformer.linear.consensus import wiener_backprojection
+from cryoformer.linear.ppca import LEAST_INFORMATION, PPCA, fit_ppca
+from cryoformer.training.train_config import SubspaceConfig
 
 NAME = "null_of_motion"
 LEAST_DEVIATION = 0.05
@@ -68,9 +68,7 @@ def find_motion(
 ) -> MotionFound:
     """Stage B on these images, at their (low) box."""
     mean = wiener_backprojection(images).volume
-    found = fit_subspace(
-        images, mean, mask, settings.dimension, settings.iterations, seed, tolerance=settings.tolerance
-    )
+    found = fit_ppca(images, mean, mask, settings.dimension, settings.iterations, seed, tolerance=settings.tolerance)
     return _summary(found)
 
 
@@ -141,7 +139,7 @@ def motion_outcome(test: MotionTest) -> Outcome:
     )
 
 
-def _summary(subspace: Subspace) -> MotionFound:
+def _summary(subspace: PPCA) -> MotionFound:
     information = 1.0 - subspace.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
     order = information.argsort(descending=True)
     flat, mean = subspace.basis.flatten(1)[order], subspace.mean.flatten()

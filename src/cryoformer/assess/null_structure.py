@@ -21,9 +21,9 @@ from torch import Tensor
 from cryoformer.assess.chance import against_chance
 from cryoformer.assess.null_images import null_images
 from cryoformer.assess.outcome import Outcome
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.projection import grid_points
-from cryoformer.reconstruct.consensus import PARTICLE_RADIUS, Backprojection, wiener_backprojection
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.linear.consensus import PARTICLE_RADIUS, Backprojection, wiener_backprojection
 
 NAME = "null_of_structure"
 THRESHOLD = 0.143

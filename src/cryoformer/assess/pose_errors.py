@@ -1,9 +1,9 @@
-"""The test of the poses (:mod:`cryoformer.reconstruct.pose_check`) as an outcome."""
+"""The test of the poses (:mod:`cryoformer.poses.check`) as an outcome."""
 
 import math
 
 from cryoformer.assess.outcome import Outcome
-from cryoformer.reconstruct.pose_check import PoseCheck
+from cryoformer.poses.check import PoseCheck
 
 NAME = "poses"
 

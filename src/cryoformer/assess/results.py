@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from cryoformer.assess.sources import LatentSource, VolumeSource, run_sources
-from cryoformer.assess.truth import crop_volume
+from cryoformer.assess.ground_truth import crop_volume
+from cryoformer.assess.volume_source import LatentSource, VolumeSource, run_sources
 from cryoformer.errors import InputError
 
 
@@ -56,7 +56,7 @@ def open_result(path: Path, name: str | None = None, table: Path | None = None) 
 
 
 def _open_run(path: Path, name: str | None) -> Result:
-    from cryoformer.reconstruct.run_directory import open_run
+    from cryoformer.run.run_folder import open_run
 
     run = open_run(path)
     sources = run_sources(run)

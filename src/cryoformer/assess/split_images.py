@@ -21,9 +21,9 @@ from torch import Tensor
 
 from cryoformer.assess.null_images import coloured_noise
 from cryoformer.assess.outcome import Outcome
-from cryoformer.reconstruct.density_model import ConformationModel, crop_volume
-from cryoformer.reconstruct.images import FourierImages, checkerboard
-from cryoformer.reconstruct.latents import choose_states, fit_prior, posterior_over_states, state_log_likelihoods
+from cryoformer.decode.density_model import ConformationModel, crop_volume
+from cryoformer.decode.latent_posterior import choose_states, fit_prior, posterior_over_states, state_log_likelihoods
+from cryoformer.images.fourier_images import FourierImages, checkerboard
 
 NAME = "split_images"
 PARTICLES = 600

@@ -15,21 +15,29 @@ import numpy as np
 import torch
 
 from cryoformer import __version__
-from cryoformer.assess import calibration, halves, null_motion, null_network, null_structure, pose_errors, split_images
+from cryoformer.assess import (
+    calibration,
+    independent_runs,
+    null_motion,
+    null_network,
+    null_structure,
+    pose_errors,
+    split_images,
+)
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.masks import EDGE_ANGSTROM, soft_mask
 from cryoformer.assess.outcome import Outcome, not_run
-from cryoformer.assess.truth import load_truth
 from cryoformer.assess.validated import Validated, opened
+from cryoformer.decode.latent_posterior import LATENT_BOX
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, read_mrc_volume
-from cryoformer.reconstruct.config import load_config
-from cryoformer.reconstruct.generalisation import split_held_out
-from cryoformer.reconstruct.latents import LATENT_BOX
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.pose_check import check_poses
-from cryoformer.reconstruct.progress import RunLog
-from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
-from cryoformer.reconstruct.train import train
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.poses.check import check_poses
+from cryoformer.progress import RunLog
+from cryoformer.run.run_folder import Run, RunPaths, open_run
+from cryoformer.run.train import train
+from cryoformer.training.held_out_filter import split_held_out
+from cryoformer.training.train_config import load_config
 
 logger = logging.getLogger(__name__)
 VALIDATION_FILE = "validation.json"
@@ -147,11 +155,11 @@ def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
     rows = np.load(paths.rows, allow_pickle=False) if paths.rows.exists() else np.arange(len(subject.images))
     members = subject.images.halves.cpu().numpy()
     runs = [_half_run(subject, rows[members == number], number + 1, run, options) for number in (0, 1)]
-    some = split_images.sample_rows(len(subject.images), halves.PARTICLES)
+    some = split_images.sample_rows(len(subject.images), independent_runs.PARTICLES)
     images = subject.images.take(some)
     with RunLog(None) as log:
         log.stage("matching states")
-        one, other = (halves.read_latents(each, images, options.seed) for each in runs)
+        one, other = (independent_runs.read_latents(each, images, options.seed) for each in runs)
         # Softer edges than those of the windows that the run itself works with.
         molecule, flexible = (
             soft_mask(
@@ -159,8 +167,10 @@ def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
             )
             for name in ("occupancy", "flexible")
         )
-        return halves.halves_outcome(
-            halves.compare_halves(runs[0], runs[1], (one, other), (molecule, flexible), run.half_maps, options.seed)
+        return independent_runs.halves_outcome(
+            independent_runs.compare_halves(
+                runs[0], runs[1], (one, other), (molecule, flexible), run.half_maps, options.seed
+            )
         )
 
 

@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cryoformer.checkpoint import load_tensors
+from cryoformer.decode.density_model import crop_volume
 from cryoformer.errors import InputError
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.images.streamed import prepare_images
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.occupancy import occupancy_mask
 from cryoformer.particles import Particles, check_images
-from cryoformer.reconstruct.checkpoint import load_tensors
-from cryoformer.reconstruct.config import TrainConfig, load_config
-from cryoformer.reconstruct.consensus import reconstruct_consensus
-from cryoformer.reconstruct.density_model import crop_volume
-from cryoformer.reconstruct.images import FourierImages, Images
-from cryoformer.reconstruct.occupancy import occupancy_mask
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.progress import RunLog
-from cryoformer.reconstruct.run_directory import Run, RunPaths, open_run
-from cryoformer.reconstruct.streaming import prepare_images
+from cryoformer.progress import RunLog
+from cryoformer.run.run_folder import Run, RunPaths, open_run
+from cryoformer.training.train_config import TrainConfig, load_config
 
 
 @dataclass(frozen=True)

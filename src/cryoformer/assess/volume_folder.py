@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from cryoformer.assess.sources import nearest_latents
+from cryoformer.assess.volume_source import nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
-from cryoformer.particles.cryosparc_table import CryosparcTable
-from cryoformer.particles.star import read_star_tables
+from cryoformer.formats.cryosparc.table import CryosparcTable
+from cryoformer.formats.relion.star import read_star_tables
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
+from cryoformer.formats.cryodrgn.particles import write_cryodrgn
+from cryoformer.formats.cryodrgn.pickled_arrays import load_pickled_arrays
+from cryoformer.formats.relion.star import write_particles_star
+from cryoformer.images.preparation import choose_sign
 from cryoformer.particles import Particles
-from cryoformer.particles.cryodrgn import write_cryodrgn
-from cryoformer.particles.pickled_arrays import load_pickled_arrays
-from cryoformer.particles.star import write_particles_star
-from cryoformer.reconstruct.prepared_particles import choose_sign
 
 RUN, LOG = "cryodrgn", "cryodrgn.log"
 POLL_SECONDS = 0.5

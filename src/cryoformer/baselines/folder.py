@@ -20,14 +20,14 @@ import torch
 from jaxtyping import Float
 
 from cryoformer import __version__
-from cryoformer.assess.sources import HomogeneousSource, LatentSource, VolumeSource
+from cryoformer.assess.volume_source import HomogeneousSource, LatentSource, VolumeSource
 from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
+from cryoformer.device import check_device
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
-from cryoformer.reconstruct.device import check_device
-from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.progress import RunLog
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.fourier_images import Images
+from cryoformer.progress import RunLog
 
 METHOD_FILE, LATENTS_FILE, DECODER_FILE = "method.json", "latents.npz", "decoder.safetensors"
 

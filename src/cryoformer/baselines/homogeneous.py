@@ -1,6 +1,6 @@
 """Homogeneous reconstruction at fixed poses: CTF-weighted Fourier back-projection with Wiener regularisation.
 
-One density for all particles, filtered by the FSC of its two halves (:mod:`cryoformer.reconstruct.consensus`): the
+One density for all particles, filtered by the FSC of its two halves (:mod:`cryoformer.linear.consensus`): the
 stand-in for conventional refinement. What a method that is blind to motion can do with noisy data.
 """
 
@@ -13,9 +13,9 @@ from cryoformer.assess.fsc import resolution
 from cryoformer.baselines.folder import DECODER_FILE, BaselineFolder
 from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
+from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.files import write_mrc_volume
-from cryoformer.reconstruct.checkpoint import load_tensors, save_tensors
-from cryoformer.reconstruct.consensus import reconstruct_consensus
+from cryoformer.linear.consensus import reconstruct_consensus
 
 
 class Settings(BaseSettings):

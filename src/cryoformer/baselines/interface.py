@@ -15,10 +15,10 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cryoformer.errors import InputError
+from cryoformer.images.fourier_images import Images
+from cryoformer.images.streamed import prepare_images
 from cryoformer.particles import Particles
-from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.progress import RunLog
-from cryoformer.reconstruct.streaming import prepare_images
+from cryoformer.progress import RunLog
 
 if TYPE_CHECKING:
     from cryoformer.baselines.folder import BaselineFolder

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.slices import volume_from_fourier
-from cryoformer.reconstruct.consensus import backprojection_equations
-from cryoformer.reconstruct.images import Images
-from cryoformer.reconstruct.local_filter import band_shares, local_wiener, window_mean, window_voxels
-from cryoformer.reconstruct.normal_equations import NormalEquations
+from cryoformer.linear.consensus import backprojection_equations
+from cryoformer.linear.local_filter import band_shares, local_wiener, window_mean, window_voxels
+from cryoformer.linear.normal_equations import NormalEquations
 
 LEAST_IMAGES = 40  # per half: with fewer, slices leave gaps at all but the lowest frequencies
 WIDEST = 4  # the widest kernel but one takes a quarter of the images, because all of them are summed up only once

@@ -18,10 +18,10 @@ from cryoformer.baselines.folder import DECODER_FILE, BaselineFolder
 from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
 from cryoformer.baselines.sfbp_model import SparseFourierVAE, VoxelDecoder, radial_amplitude
+from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fourier import radial_mean
-from cryoformer.reconstruct.checkpoint import load_tensors, save_tensors
-from cryoformer.reconstruct.consensus import wiener_backprojection
-from cryoformer.reconstruct.images import Images
+from cryoformer.linear.consensus import wiener_backprojection
 
 AMPLITUDE_SAMPLE = 2000  # images
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.slices import (
     PADDING,
@@ -25,8 +26,7 @@ from cryoformer.imaging.slices import (
     padded_shape,
     volume_from_fourier,
 )
-from cryoformer.reconstruct.images import FourierImages
-from cryoformer.reconstruct.normal_equations import padded_radii
+from cryoformer.linear.normal_equations import padded_radii
 
 MASK_RADIUS = 0.9  # of half the box
 MASK_EDGE = 0.1

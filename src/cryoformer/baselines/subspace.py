@@ -1,6 +1,6 @@
 """Linear subspace with kernel-regression volumes: this package's own stage B, and what the best linear methods add.
 
-Latents and their posteriors come from 3D probabilistic PCA at low resolution (:mod:`cryoformer.reconstruct.subspace`);
+Latents and their posteriors come from 3D probabilistic PCA at low resolution (:mod:`cryoformer.linear.ppca`);
 volumes from the images nearest to a latent point (:mod:`.kernel_regression`), or from the linear model itself.
 """
 
@@ -16,10 +16,10 @@ from cryoformer.baselines.folder import DECODER_FILE, BaselineFolder
 from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
 from cryoformer.baselines.kernel_regression import KernelRegression
-from cryoformer.reconstruct.checkpoint import load_tensors, save_tensors
-from cryoformer.reconstruct.config import SubspaceConfig, TrainConfig
-from cryoformer.reconstruct.consensus import reconstruct_consensus
-from cryoformer.reconstruct.linear import fit_linear_stage
+from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.linear_stage import fit_linear_stage
+from cryoformer.training.train_config import SubspaceConfig, TrainConfig
 
 
 class Settings(BaseSettings):

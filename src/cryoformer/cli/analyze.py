@@ -33,7 +33,7 @@ def analyze(
     """
     from cryoformer.explore.analyze import analyze as run_analysis
     from cryoformer.explore.findings import AnalysisOptions
-    from cryoformer.reconstruct.run_directory import open_run
+    from cryoformer.run.run_folder import open_run
 
     finished = open_run(run)
     through = None if points is None else load_latents(points, finished.latents_mean.shape[1], "--points")

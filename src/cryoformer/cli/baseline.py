@@ -45,7 +45,7 @@ def baseline(
         settings: Settings of the method, such as --set epochs=50.
     """
     from cryoformer.baselines.folder import fit_baseline
-    from cryoformer.reconstruct.particle_input import ParticleInput
+    from cryoformer.formats.particle_input import ParticleInput
 
     values = parse_settings(settings) | ({} if executable is None else {"executable": str(executable)})
     source = ParticleInput(particles, datadir, poses, ctf, half=half)

@@ -47,7 +47,7 @@ def benchmark(
         truth: Folder of the simulation that the particles came from.
         show: List the experiments.
     """
-    from cryoformer.experiments.recipe import experiment_names, load_experiment
+    from cryoformer_experiments.recipe import experiment_names, load_experiment
 
     if show:
         for each in experiment_names():
@@ -56,8 +56,8 @@ def benchmark(
         return
     if name is None or out is None:
         raise InputError("benchmark: give the NAME of an experiment and --out DIR; --list tells which there are")
-    from cryoformer.experiments.plan import Options
-    from cryoformer.experiments.run import benchmark as run
+    from cryoformer_experiments.plan import Options
+    from cryoformer_experiments.run import benchmark as run
 
     options = Options(out, size, models, methods, stacks, minutes, seed, threads, cryodrgn, particles, truth)
     page = run(name, options)

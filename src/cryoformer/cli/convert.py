@@ -29,7 +29,7 @@ def convert(
         ctf: cryoDRGN's ctf.pkl, where FROM only lists images.
         invert: What a .cs file shall say of the contrast: yes for dark particles, no for white ones, auto to detect it.
     """
-    from cryoformer.particles.convert import convert as run
+    from cryoformer.formats.convert import convert as run
 
     for path in run(source, target, datadir=datadir, poses=poses, ctf=ctf, invert=invert):
         print(path)

@@ -35,7 +35,7 @@ def downsample(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cryoformer.particles.downsample import downsample as run
+    from cryoformer.formats.downsample import downsample as run
 
     columns = (TextColumn("downsampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -84,8 +84,8 @@ def select(
         seed: Seed of what is drawn.
         datadir: Folder to look for the image stacks in first.
     """
-    from cryoformer.particles.choose import choose_rows, count_and_halves
-    from cryoformer.particles.select import write_selection
+    from cryoformer.formats.choose import choose_rows, count_and_halves
+    from cryoformer.formats.select import write_selection
 
     particles = source
     if (source / "config.yaml").is_file():

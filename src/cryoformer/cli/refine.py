@@ -39,9 +39,9 @@ def refine(
         normalise: Whether to bring the background of every image to mean 0 and standard deviation 1.
         ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says.
     """
-    from cryoformer.reconstruct.particle_input import ParticleInput
-    from cryoformer.reconstruct.pose_refinement import ImageSettings
-    from cryoformer.reconstruct.refine import refine as run
+    from cryoformer.formats.particle_input import ParticleInput
+    from cryoformer.poses.refine import refine as run
+    from cryoformer.poses.rounds import ImageSettings
 
     settings = ImageSettings(invert, normalise == "yes", ctf_applied, memory_gib, device, seed)
     print(run(ParticleInput(particles, datadir, poses, ctf), out, settings))

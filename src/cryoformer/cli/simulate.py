@@ -40,7 +40,7 @@ def simulate(
         moving: Domains that move, as chain and residues; found by superposition if not given.
         settings: Any other setting of the simulation, such as --set states=20.
     """
-    from cryoformer.simulate.config import SimulateConfig
+    from cryoformer.simulate.simulate_config import SimulateConfig
     from cryoformer.simulate.stack import simulate as run
 
     flags: dict[str, Any] = {"images": images, "box": box, "pixel_size_angstrom": pixel_size, "snr": snr, "seed": seed}

@@ -70,8 +70,8 @@ def train(
         ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says.
         settings: Any other setting, such as --set model.queries=32.
     """
-    from cryoformer.reconstruct.particle_input import ParticleInput
-    from cryoformer.reconstruct.train import train as run
+    from cryoformer.formats.particle_input import ParticleInput
+    from cryoformer.run.train import train as run
 
     flags: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "invert": invert}
     flags |= {"normalise": None if normalise is None else normalise == "yes", "ctf_applied": ctf_applied}
@@ -106,7 +106,7 @@ def volumes(
         latents: Latent points, one a row, as a .npy file.
     """
     from cryoformer.files import write_mrc_volume
-    from cryoformer.reconstruct.run_directory import open_run
+    from cryoformer.run.run_folder import open_run
 
     finished = open_run(run)
     count, dimensions = finished.latents_mean.shape

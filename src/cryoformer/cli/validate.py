@@ -43,7 +43,7 @@ def validate(
     """
     from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions
     from cryoformer.assess.validate import validate as run_validation
-    from cryoformer.reconstruct.particle_input import ParticleInput
+    from cryoformer.formats.particle_input import ParticleInput
 
     source = ParticleInput(path, datadir, poses, ctf)
     found = run_validation(path, ValidateOptions(nulls, truth, full, halves, preset, seed), source)

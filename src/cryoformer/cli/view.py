@@ -31,7 +31,7 @@ def view(
         from cryoformer.explore.view.session import Session
     except ModuleNotFoundError as error:
         raise InputError(f"view needs {error.name}: pip install 'cryoformer[view]'") from None
-    from cryoformer.reconstruct.run_directory import open_run
+    from cryoformer.run.run_folder import open_run
 
     def announce(address: str) -> None:
         print(address, flush=True)

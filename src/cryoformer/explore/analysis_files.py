@@ -27,7 +27,7 @@ from cryoformer.explore.rigid_motion import RigidMotion
 from cryoformer.explore.trajectory import Trajectory
 from cryoformer.explore.viewpoint import FULL_COLOUR
 from cryoformer.files import atomic_path, write_mrc_volume
-from cryoformer.reconstruct.progress import RunLog
+from cryoformer.progress import RunLog
 
 FOLDER = "analysis"
 SCRIPTED_QUERIES = 8

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
+from cryoformer.decode.density_model import ConformationModel
 from cryoformer.errors import InputError
 from cryoformer.explore.analysis_files import write_analysis
 from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.findings import AnalysisOptions, find
 from cryoformer.explore.report import write_report
-from cryoformer.reconstruct.density_model import ConformationModel
-from cryoformer.reconstruct.progress import RunLog
+from cryoformer.progress import RunLog
 
 
 def analyze(run: ExploredRun, options: AnalysisOptions, device: str = "auto") -> Path:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 
 CHUNK_ELEMENTS = 2**24
 PAIRS = 128

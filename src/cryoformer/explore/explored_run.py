@@ -4,13 +4,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cryoformer.assess.sources import FinishedRun
-from cryoformer.reconstruct.density_model import ConformationModel
+from cryoformer.assess.volume_source import FinishedRun
+from cryoformer.decode.density_model import ConformationModel
 
 
 @runtime_checkable
 class ExploredRun(FinishedRun, Protocol):
-    """A run (``cryoformer.reconstruct.run_directory.open_run``) with its network and its half maps."""
+    """A run (``cryoformer.run.run_folder.open_run``) with its network and its half maps."""
 
     @property
     def model(self) -> ConformationModel:

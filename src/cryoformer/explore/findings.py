@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.masks import StateSpread
-from cryoformer.assess.truth import Truth, load_truth
 from cryoformer.errors import InputError
 from cryoformer.explore.attention import AttentionOverStates, attention_over_states, has_attention, state_pairs
 from cryoformer.explore.clusters import CLUSTERS, Clusters, Shares, cluster_shares, clusters
@@ -28,7 +28,7 @@ from cryoformer.explore.rigid_motion import RigidMotion
 from cryoformer.explore.trajectory import Trajectory, trajectories
 from cryoformer.explore.uncertainty import state_uncertainty
 from cryoformer.explore.viewpoint import contour_level
-from cryoformer.reconstruct.progress import RunLog
+from cryoformer.progress import RunLog
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Findings:
     """The analysis of a run."""
 
     run: ExploredRun
-    truth: Truth | None
+    truth: GroundTruth | None
     principal: PrincipalCoordinates
     umap: Float[np.ndarray, "n 2"] | None
     landscape: Landscape | None
@@ -171,7 +171,9 @@ def _parts(
     return MovingParts(attention.voxels[rows], part, attention.change[rows], queries)
 
 
-def _compare(truth: Truth, spread: StateSpread, attention: AttentionOverStates | None, box: int) -> TruthComparison:
+def _compare(
+    truth: GroundTruth, spread: StateSpread, attention: AttentionOverStates | None, box: int
+) -> TruthComparison:
     maps = {"flexibility": spread.deviation}
     if attention is not None:
         maps["attention_change"] = attention.volume(attention.change, box)

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation, label
 
+from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import MOVING_FRACTION as MOVING_MASK_FRACTION
 from cryoformer.assess.masks import StateSpread, molecule_mask, state_spread
-from cryoformer.assess.truth import Truth
 from cryoformer.explore.explored_run import ExploredRun
 
 STATES = 128
@@ -58,7 +58,7 @@ def moving_regions(spread: StateSpread) -> list[Region]:
     return [Region(binary_dilation(parts == i + 1), float(shares[i])) for i in order]
 
 
-def score_against_truth(maps: dict[str, np.ndarray], truth: Truth) -> dict[str, dict[str, float]] | None:
+def score_against_truth(maps: dict[str, np.ndarray], truth: GroundTruth) -> dict[str, dict[str, float]] | None:
     """ROC AUC of maps [z, y, x] as detectors of the true moving region, in the whole box and within the molecule.
 
     The region is the core of the moving mask of the assessment: standard deviation over the true states above a tenth

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from cryoformer.assess.ground_truth import crop_volume
 from cryoformer.assess.masks import state_spread
-from cryoformer.assess.truth import crop_volume
 from cryoformer.errors import InputError
 from cryoformer.explore.canvas import new_figure, save
 from cryoformer.explore.dust import without_dust

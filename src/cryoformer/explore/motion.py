@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from cryoformer.assess.ground_truth import GroundTruth, crop_volume
 from cryoformer.assess.masks import state_spread
-from cryoformer.assess.truth import Truth, crop_volume
 from cryoformer.explore.clusters import draw_latents
 from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.flexibility import MOVING_FRACTION, Region, moving_regions
@@ -108,7 +108,7 @@ def _shifted(noise: Float[np.ndarray, "d d d"], rng: np.random.Generator) -> Flo
     return np.asarray(float(rng.choice([-1.0, 1.0])) * np.roll(noise, shift, axis=(0, 1, 2)))
 
 
-def true_motion(truth: Truth) -> tuple[RigidMotion, tuple[float, float]] | None:
+def true_motion(truth: GroundTruth) -> tuple[RigidMotion, tuple[float, float]] | None:
     """The motion of the true states between the quantiles at which trajectories end, and those two values of t.
 
     By the same estimator, in the region where the true states differ; None where they do not.

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cryoformer.assess.fsc import resolution
-from cryoformer.assess.sources import FinishedRun
+from cryoformer.assess.volume_source import FinishedRun
 from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from cryoformer.errors import InputError
 from cryoformer.explore.latent_space import principal_coordinates
-from cryoformer.particles.choose import choose_rows, count_and_halves, read_indices
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.formats.choose import choose_rows, count_and_halves, read_indices
+from cryoformer.run.run_folder import open_run
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cryoformer.assess.sources import class_means, nearest_latents
-from cryoformer.assess.truth import Truth
+from cryoformer.assess.ground_truth import GroundTruth
+from cryoformer.assess.volume_source import class_means, nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.explore.density_path import density_path
 from cryoformer.explore.latent_space import PrincipalCoordinates, principal_coordinates
@@ -107,7 +107,7 @@ def quantile_rows(along: Float[np.ndarray, " n"], frames: int) -> list[Int[np.nd
     return [order[max(middle - half, 0) : middle + half + 1] for middle in middles]
 
 
-def truth_trajectory(latents: Float[np.ndarray, "n k"], truth: Truth, frames: int = FRAMES) -> Trajectory:
+def truth_trajectory(latents: Float[np.ndarray, "n k"], truth: GroundTruth, frames: int = FRAMES) -> Trajectory:
     """The particles nearest to the mean latents of evenly spaced true states, in the order of the motion."""
     series = truth.series()
     present = series[np.isin(series, truth.state_of_image)]

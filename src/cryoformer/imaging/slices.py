@@ -148,7 +148,7 @@ class VoxelOrder:
         torch.addmm(target, matrix, factors, out=target)
 
 
-def fold_mirror_plane(volumes: Float[Tensor, "z y x c"], sign: float) -> None:
+def add_friedel_mates(volumes: Float[Tensor, "z y x c"], sign: float) -> None:
     """Add to the plane kx = 0 what was inserted at its mirror image, in place; ``sign`` is -1 for imaginary parts."""
     plane = volumes[:, :, 0]
     volumes[:, :, 0] = plane + sign * torch.roll(torch.flip(plane, dims=(0, 1)), shifts=(1, 1), dims=(0, 1))

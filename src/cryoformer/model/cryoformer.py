@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cryoformer.model.config import ModelConfig
 from cryoformer.model.decoder import QueryDecoder
 from cryoformer.model.density_heads import ConcatenateHead, PointHead, TokenHead
 from cryoformer.model.encoders import DeformationEncoder, LinearDeformation
 from cryoformer.model.hash_grid import HashGrid
+from cryoformer.model.model_config import ModelConfig
 from cryoformer.model.sparse_encoding import EncodingMatrix
 from cryoformer.model.spatial_attention import Method
 from cryoformer.model.spatial_features import SpatialFeatures

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cryoformer.model.config import CrossAttentionValues
+from cryoformer.model.model_config import CrossAttentionValues
 
 
 class Attention(nn.Module):

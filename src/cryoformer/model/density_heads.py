@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cryoformer.model.config import ModelConfig
+from cryoformer.model.model_config import ModelConfig
 from cryoformer.model.spatial_attention import (
     Method,
     attention_maps,

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
-from cryoformer.model.config import ModelConfig
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.density_heads import PointHead, output_layer
+from cryoformer.model.model_config import ModelConfig
 
 # Frequencies that many images share are decoded so many numbers (images x frequencies x hidden) at a time.
 CHUNK_ELEMENTS = 2**24

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cryoformer.model.config import ModelConfig
 from cryoformer.model.hash_grid import HashGrid
+from cryoformer.model.model_config import ModelConfig
 from cryoformer.model.sparse_encoding import EncodingMatrix
 
 

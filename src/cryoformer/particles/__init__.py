@@ -1,7 +1,6 @@
-"""The data: particles with lazy images, poses and optics; their files; preprocessing."""
+"""The data: particles with poses, optics and CTF, and their image stacks on disk."""
 
 from cryoformer.particles.check import check_images
-from cryoformer.particles.load import load_particles
 from cryoformer.particles.particles import Particles
 
-__all__ = ["Particles", "check_images", "load_particles"]
+__all__ = ["Particles", "check_images"]

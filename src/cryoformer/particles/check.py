@@ -1,8 +1,8 @@
 """A look at every image before the work starts."""
 
 from cryoformer.errors import InputError
+from cryoformer.images.normalisation import background_mask
 from cryoformer.particles.particles import Particles, finite_images
-from cryoformer.particles.preprocess import background_mask
 
 
 def check_images(particles: Particles, chunk_bytes: int = 64 * 2**20) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cryoformer import __version__
-from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.hinges import largest_chain_break
+from cryoformer.simulate.simulate_config import SimulateConfig
 from cryoformer.simulate.specimen import Specimen
 from cryoformer.simulate.structures import AtomicModel
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from cryoformer.errors import InputError
 from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.defocus import draw_defocus, draw_defocus_from, read_defocus
+from cryoformer.simulate.simulate_config import SimulateConfig
 
 STREAMS = ("t", "rotations", "origins", "defocus", "noise", "composition")
 MOST_STATES = 1000

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cryoformer.errors import InputError
-from cryoformer.simulate.config import Composition, SimulateConfig
 from cryoformer.simulate.domains import named_domains
 from cryoformer.simulate.keyframes import SegmentReport, build_path
 from cryoformer.simulate.motion import MotionPath
+from cryoformer.simulate.simulate_config import Composition, SimulateConfig
 from cryoformer.simulate.structures import AtomicModel
 
 

@@ -21,14 +21,14 @@ from rich.progress import Progress
 
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
+from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images
-from cryoformer.particles.star import write_particles_star
-from cryoformer.simulate.config import SimulateConfig
 from cryoformer.simulate.density import state_volume
 from cryoformer.simulate.images import AtomProjector
 from cryoformer.simulate.record import write_record
 from cryoformer.simulate.sampling import ImageTruth, sample_truth, stream
+from cryoformer.simulate.simulate_config import SimulateConfig
 from cryoformer.simulate.specimen import Specimen, build_specimen
 from cryoformer.simulate.structures import read_models, write_model
 

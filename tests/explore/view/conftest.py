@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cryoformer.explore.view.session import Session
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.run.run_folder import open_run
 from explore.view.small_run import write_run
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

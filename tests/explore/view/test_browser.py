@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cryoformer.explore.latent_space import principal_coordinates
-from cryoformer.particles.load import load_particles
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.formats.load import load_particles
+from cryoformer.run.run_folder import open_run
 from explore.view.conftest import served
 
 Open = Callable[..., Any]

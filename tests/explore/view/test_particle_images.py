@@ -9,7 +9,7 @@ from cryoformer.errors import InputError
 from cryoformer.explore.view.particle_images import ParticleImages, densest_direction, in_plane_angle, turn
 from cryoformer.explore.view.session import Session
 from cryoformer.imaging.rotations import matrix_from_euler
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.run.run_folder import open_run
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

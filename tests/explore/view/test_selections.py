@@ -8,7 +8,7 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.explore.view.selections import Selections
-from cryoformer.particles.load import load_particles
+from cryoformer.formats.load import load_particles
 
 
 @pytest.fixture

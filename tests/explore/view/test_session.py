@@ -17,7 +17,7 @@ from cryoformer.explore.view.requests import live_request
 from cryoformer.explore.view.session import Session
 from cryoformer.explore.view.wire import pack
 from cryoformer.files import write_mrc_volume
-from cryoformer.reconstruct.run_directory import open_run
+from cryoformer.run.run_folder import open_run
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from cryoformer.reconstruct.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
 
 LIVE_BOX = 96
 """Boxes up to this one are decoded in full while the cursor moves ..."""

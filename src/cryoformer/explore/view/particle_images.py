@@ -17,14 +17,14 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from cryoformer.errors import InputError
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.normalisation import normalise_background
+from cryoformer.images.preparation import choose_sign
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells, shift_phases
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.particles.particles import Particles
-from cryoformer.particles.preprocess import normalise_background
-from cryoformer.reconstruct.particle_input import ParticleInput
-from cryoformer.reconstruct.prepared_particles import choose_sign
-from cryoformer.reconstruct.run_directory import Run, RunPaths
+from cryoformer.run.run_folder import Run, RunPaths
 
 SHOWN = 12
 AVERAGED = 400

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from cryoformer.errors import InputError
 from cryoformer.explore.selection import rows_in_file
 from cryoformer.files import atomic_path
-from cryoformer.particles.select import write_selection
+from cryoformer.formats.select import write_selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 

@@ -12,14 +12,14 @@ from cryoformer.errors import InputError
 from cryoformer.explore.flexibility import flexibility, sampled_states
 from cryoformer.explore.view.colouring import Colourings
 from cryoformer.explore.view.decoder import StateDecoder
-from cryoformer.explore.view.landscape import Landscape, read_umap
+from cryoformer.explore.view.landscape_map import Landscape, read_umap
 from cryoformer.explore.view.particle_images import ParticleImages
 from cryoformer.explore.view.requests import DifferenceRequest, SliceRequest, State, SurfaceRequest
 from cryoformer.explore.view.surface import Surface, isosurface, values_at
 from cryoformer.explore.view.trajectories import find_trajectories, latent_along
 from cryoformer.explore.view.wire import pack
 from cryoformer.explore.viewpoint import contour_level
-from cryoformer.reconstruct.run_directory import Run
+from cryoformer.run.run_folder import Run
 
 REFINED_BOX = 100
 """At rest, surfaces of boxes smaller than this are interpolated to twice their grid, or their voxels would show."""

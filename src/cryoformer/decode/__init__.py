@@ -1,0 +1,1 @@
+"""Densities at latents, and latents from densities."""

@@ -1,0 +1,188 @@
+r"""The density of a conformation, as trained: a base that all share and the transformer where density varies.
+
+    sigma(x; z) = b(x) + (g * [w sigma_T(.; z)])(x)
+
+sigma_T is the network, w a soft window over the points that it decodes, g a filter that holds back the shells in which
+it does not generalise (:mod:`cryoformer.training.held_out_filter`; a factor per shell, 1 while training), b the static
+density, called the base: the Wiener-filtered back-projection of what the network leaves unexplained
+(:mod:`cryoformer.linear.consensus`). The paper lets the network give all of sigma; ``base = 0`` and a window over all
+occupied points is that.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+
+from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.fourier import filter_shells, shells
+from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.model.sparse_encoding import EncodingMatrix
+
+LEAST_WINDOW = 1e-3
+
+
+@dataclass
+class DecodedPoints:
+    """The grid points of one box that the network decodes, ready for many batches."""
+
+    box: int
+    points_angstrom: Float[Tensor, "p 3"]
+    window: Float[Tensor, " p"]
+    voxels: Tensor  # [p] into the flattened volume
+    encoding: EncodingMatrix | Tensor
+    volume_ratio: float
+
+
+class AtPoints(nn.Module):
+    """The network at a stage's points: tensors in, tensors out, which is all that wrappers for several devices take."""
+
+    def __init__(self, network: CryoFormer, points: DecodedPoints) -> None:
+        super().__init__()
+        self.network, self.encoding = network, points.encoding
+
+    def forward(self, inputs: Float[Tensor, "s ..."], rotations: Float[Tensor, "i 3 3"]) -> Float[Tensor, "s p"]:
+        """Densities at the points, whatever the rotations."""
+        density: Tensor = self.network(self.encoding, inputs)
+        return density
+
+
+class ConformationModel:
+    """Network, base and window at the full box, and the densities and projections they give."""
+
+    shares_states = True
+    """Whether images of one conformation can share what is decoded for it."""
+
+    def __init__(
+        self,
+        network: CryoFormer,
+        base: Float[Tensor, "d d d"],
+        window: Float[Tensor, "d d d"],
+        pixel_size_angstrom: float,
+    ) -> None:
+        self.network, self.base, self.window = network, base, window
+        self.pixel_size_angstrom = pixel_size_angstrom
+        self.gain = torch.ones(base.shape[-1] // 2 + 1, device=base.device)
+
+    @property
+    def box(self) -> int:
+        return self.base.shape[-1]
+
+    def points(self, box: int) -> DecodedPoints:
+        """Grid points of a coarser (or the full) box inside the window."""
+        pixel_size = self.pixel_size_angstrom * self.box / box
+        grid = grid_points(box, pixel_size).to(self.base.device)
+        window = sample_volume(self.window, grid / self.pixel_size_angstrom)
+        voxels = (window > LEAST_WINDOW).nonzero()[:, 0]
+        points = grid[voxels]
+        return DecodedPoints(
+            box=box,
+            points_angstrom=points,
+            window=window[voxels],
+            voxels=voxels,
+            encoding=self.network.prepare_points(self._unit(points)),
+            volume_ratio=(self.box / box) ** 3,
+        )
+
+    def decode(self, points: DecodedPoints, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b p"]:
+        """w sigma_T at the points: what the network adds to the base, not yet filtered.
+
+        During training ``latents`` may be whatever the network's encoder reads.
+        """
+        density: Tensor = self.network(points.encoding, latents)
+        return density * points.window
+
+    def stage_network(self, points: DecodedPoints) -> nn.Module:
+        """The network at these points, as training wraps it and :meth:`predict` takes it."""
+        return AtPoints(self.network, points)
+
+    def predict(
+        self,
+        points: DecodedPoints,
+        inputs: Float[Tensor, "s ..."],
+        images: FourierImages,
+        network: nn.Module | None = None,
+        cell: Int[Tensor, " i"] | None = None,
+        still: Float[Tensor, " p"] | None = None,
+    ) -> Complex[Tensor, "i d h"]:
+        """What the network adds to the base for these latents (or whatever its encoder reads), as the images show it.
+
+        Args:
+            network: :meth:`stage_network`, perhaps wrapped for several devices.
+            cell: which of the inputs each image shows; None: one input an image.
+            still: a density at the points that all images share, to be left out.
+        """
+        if network is None:
+            density = self.decode(points, inputs)
+        else:
+            density = network(inputs, images.rotations).float() * points.window
+        density = density if still is None else density - still
+        # Not density[cell]: threads would add up its gradient in any order.
+        return self.project(points, density if cell is None else density.index_select(0, cell), images)
+
+    def project(
+        self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages
+    ) -> Complex[Tensor, "b d h"]:
+        """What decoded densities, one per image, look like in the images, filter and CTF included."""
+        half_planes = splat_project(
+            density,
+            points.points_angstrom,
+            images.rotations,
+            None,
+            points.box,
+            images.pixel_size_angstrom,
+            points.volume_ratio,
+        )
+        gain = self.gain[shells(points.box, half_planes.device).clamp(max=points.box // 2)]
+        return images.ctf * gain * half_planes
+
+    def added(self, points: DecodedPoints, density: Float[Tensor, "b p"]) -> Float[Tensor, "b d d d"]:
+        """Volumes of the points' box that decoded densities add to the base, filtered."""
+        volumes = density.new_zeros(len(density), points.box**3)
+        volumes[:, points.voxels] = density
+        return filter_shells(volumes.view(-1, *(points.box,) * 3), self.gain[: points.box // 2 + 1])
+
+    def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Densities [z, y, x] of latent points at the full box, a few at a time."""
+        points = self.points(self.box)
+        for some in latents.to(self.base.device).split(batch):
+            with torch.no_grad():
+                decoded = self.decode(points, some)
+            for added in self.added(points, decoded):
+                yield (self.base + added).cpu().numpy()
+
+    def _unit(self, points_angstrom: Tensor) -> Tensor:
+        """Points as fractions of the box, as the network takes them."""
+        return points_angstrom / (self.box * self.pixel_size_angstrom) + 0.5
+
+
+def sample_volume(volume: Float[Tensor, "d d d"], points_voxels: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    """Trilinear values of a volume at points (x, y, z) counted in voxels from its centre; zero outside."""
+    box = volume.shape[-1]
+    place = (points_voxels + box // 2) * (2.0 / (box - 1)) - 1.0
+    return torch.nn.functional.grid_sample(volume[None, None], place[None, None, None], align_corners=True).reshape(-1)
+
+
+def resample_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """The same field on the grid of another box of the same size in Angstrom (trilinear: for masks)."""
+    points = grid_points(box, volume.shape[-1] / box).to(volume.device)
+    return sample_volume(volume, points).reshape(box, box, box)
+
+
+def crop_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """Band-limited volume of a smaller box; its voxels hold the SUM of the finer ones (as projections need).
+
+    The Nyquist planes are left out, as in :func:`cryoformer.imaging.fourier.crop_fourier`.
+    """
+    if box == volume.shape[-1]:
+        return volume
+    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
+    centre = volume.shape[-1] // 2
+    band = slice(centre - box // 2, centre + box // 2)
+    kept = coefficients[band, band, band].clone()
+    kept[0], kept[:, 0], kept[:, :, 0] = 0, 0, 0
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kept)).real).contiguous()

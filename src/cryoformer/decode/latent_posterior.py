@@ -1,0 +1,177 @@
+r"""Stage D: latents by the decoder's own likelihood.
+
+The linear subspace gives every particle a Gaussian posterior under a linear model and a Gaussian prior. Once the
+network knows the densities sigma(.; z), a particle's latent is read again against a set of states z_m taken from
+the population itself:
+
+    log p(Y_i | m) = -sum_k w_k |R_i - C_i P_i w sigma_T(.; z_m)|^2 / s^2
+    p(m | Y_i)  ~  pi_m p(Y_i | m),      pi by EM (the non-parametric maximum-likelihood prior; Kiefer & Wolfowitz 1956,
+                                         for latents as in Zhong, Su & Fan, J. R. Stat. Soc. B 2022)
+
+and mean and covariance are those of z_m under p(m | Y_i). Nothing assumes that motions are linear or Gaussian.
+
+The densities of a few hundred states span far fewer dimensions: sigma_m = sum_r c_mr B_r, so with A_i = C_i P_i B
+
+    log p(Y_i | m) = 2 c_m . Re A_i^H R_i - c_m . (A_i^H A_i) c_m,
+
+and an image costs r slices, not as many as there are states.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.slices import PADDING, SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+
+# Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
+LATENT_BOX = 48
+BATCH = 128
+STATES_AT_ONCE = 32
+VOLUMES_AT_ONCE = 8
+# Of the densities' variance over the states: under a tenth of a unit of log likelihood, where the state is worth ten.
+LOST_VARIANCE = 1e-4
+PRIOR_ITERATIONS = 20
+# Likelihoods of this many images are held at a time; the prior is fitted to as many, spread evenly.
+BLOCK = 20_000
+
+
+@torch.no_grad()
+def refine_latents(
+    model: ConformationModel,
+    images: Images,
+    latents: Float[Tensor, "m k"],
+    states: int,
+    seed: int,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k k"]]:
+    """Posterior mean and covariance of every particle's latent under the decoder, at the (low) box of ``images``.
+
+    ``latents`` are those that the states are taken from: of these particles, or of others.
+    """
+    support = choose_states(latents, states, seed)
+    residuals = images.minus(crop_volume(model.base, images.box))
+    blocks = torch.arange(len(images), device=images.device).split(BLOCK)
+    sample = torch.linspace(0, len(images) - 1, min(BLOCK, len(images)), device=images.device).round().long()
+    passes = len(blocks) + (len(blocks) > 1)
+
+    def likelihoods(rows: Tensor, number: int) -> Tensor:
+        def report(done: float) -> None:
+            if progress is not None:
+                progress((number + done) / passes)
+
+        return state_log_likelihoods(model, residuals.take(rows), support, report)
+
+    log_likelihood = likelihoods(sample, 0)
+    weights = fit_prior(log_likelihood)
+    means, covariances = [], []
+    for number, rows in enumerate(blocks, start=1):
+        if len(blocks) > 1:
+            log_likelihood = likelihoods(rows, number)
+        mean, covariance = _moments(posterior_over_states(log_likelihood, weights), support)
+        means.append(mean)
+        covariances.append(covariance)
+    # States are samples of a continuum: no posterior is narrower than the gaps between them.
+    return torch.cat(means), torch.cat(covariances) + torch.diag(_gap(support) ** 2)
+
+
+def uncertainty_about(
+    point: Float[Tensor, "n k"], mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]
+) -> Float[Tensor, "n k k"]:
+    """E[(z - point)(z - point)^T] under a posterior of this mean and covariance: how far off a point estimate is."""
+    off = mean - point
+    return covariance + off[:, :, None] * off[:, None]
+
+
+def _moments(
+    responsibilities: Float[Tensor, "b m"], support: Float[Tensor, "m k"]
+) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k k"]]:
+    mean = responsibilities @ support
+    second = torch.einsum("nm,mj,mk->njk", responsibilities, support, support)
+    return mean, second - mean[:, :, None] * mean[:, None]
+
+
+def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Float[Tensor, "m k"]:
+    """Latents of random particles: dense where the population is."""
+    order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed)).to(latents.device)
+    return latents[order[: min(states, len(latents))]]
+
+
+def state_log_likelihoods(
+    model: ConformationModel,
+    residuals: FourierImages,
+    support: Float[Tensor, "m k"],
+    progress: Callable[[float], None] | None = None,
+) -> Float[Tensor, "n m"]:
+    """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
+    points = model.points(residuals.box)
+    weights, basis = low_rank(_densities(model, points, support))
+    table = _slice_table(model, points, basis)
+    squares = (weights[:, :, None] * weights[:, None]).flatten(1)
+    plane = SlicePlane.of_box(residuals.box, residuals.device)
+    deviation = residuals.slice_deviation(plane)
+    result = torch.empty(len(residuals), len(support), device=residuals.device)
+    for rows in residuals.every(BATCH):
+        whitened = plane.take(residuals.coefficients[rows]) / deviation
+        ctf = plane.take(residuals.ctf[rows]) / deviation
+        where = interpolate_slices(plane, residuals.rotations[rows])
+        slices = extract_slices(table, where, len(basis)) * ctf[..., None]
+        # Each coefficient of the plane stands for a conjugate pair, and white complex noise of unit variance has log
+        # density -|.|^2: as reals, 2 n numbers without any factor.
+        a = torch.view_as_real(slices).transpose(1, 2).flatten(2)
+        match = a @ torch.view_as_real(whitened).flatten(1)[:, :, None]
+        gram = a @ a.transpose(1, 2)
+        result[rows] = 2 * match[..., 0] @ weights.T - gram.flatten(1) @ squares.T
+        if progress is not None:
+            progress((int(rows[-1]) + 1) / len(residuals))
+    return result
+
+
+def low_rank(
+    densities: Float[Tensor, "m p"], lost: float = LOST_VARIANCE
+) -> tuple[Float[Tensor, "m r"], Float[Tensor, "r p"]]:
+    """Weights and basis whose product is the densities, but for a share ``lost`` of their variance over the states."""
+    values, vectors = torch.linalg.eigh((densities @ densities.T).double())
+    variance = (densities - densities.mean(dim=0)).square().sum()
+    rank = max(1, int((values.flip(0).cumsum(0) < values.sum() - lost * variance).sum()) + 1)
+    weights = vectors[:, -rank:].to(densities)
+    return weights, weights.T @ densities
+
+
+def fit_prior(log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS) -> Float[Tensor, " m"]:
+    """Weights of the states, by EM."""
+    weights = torch.full_like(log_likelihood[0], 1.0 / log_likelihood.shape[1])
+    for _ in range(iterations - 1):
+        weights = posterior_over_states(log_likelihood, weights).mean(dim=0)
+    return weights
+
+
+def posterior_over_states(log_likelihood: Float[Tensor, "n m"], weights: Float[Tensor, " m"]) -> Float[Tensor, "n m"]:
+    """p(m | Y_i)."""
+    joint = torch.exp(log_likelihood - log_likelihood.amax(dim=1, keepdim=True)) * weights
+    return joint / joint.sum(dim=1, keepdim=True)
+
+
+def _densities(model: ConformationModel, points: DecodedPoints, support: Tensor) -> Float[Tensor, "m p"]:
+    return torch.cat([model.decode(points, some) for some in support.split(STATES_AT_ONCE)])
+
+
+def _slice_table(model: ConformationModel, points: DecodedPoints, basis: Float[Tensor, "r p"]) -> Float[Tensor, "v r2"]:
+    """What the network adds, for each of the basis, as rows for :func:`extract_slices`; some at a time."""
+    side, rank = PADDING * points.box, len(basis)
+    table = basis.new_empty(side * side * (side // 2 + 1), 2 * rank)
+    for rows in torch.arange(rank).split(VOLUMES_AT_ONCE):
+        coefficients = fourier_from_volume(model.added(points, basis[rows] * points.volume_ratio)).flatten(1)
+        table[:, rows], table[:, rank + rows] = coefficients.real.T, coefficients.imag.T
+    return table
+
+
+def _gap(support: Float[Tensor, "m k"]) -> Float[Tensor, " k"]:
+    """Typical distance of a state to its nearest neighbour, per coordinate."""
+    distance = torch.cdist(support, support)
+    distance.fill_diagonal_(torch.inf)
+    nearest = distance.argmin(dim=1)
+    return (support - support[nearest]).square().mean(dim=0).sqrt()

@@ -1,0 +1,1 @@
+"""Pickles of cryoDRGN, read without running them."""

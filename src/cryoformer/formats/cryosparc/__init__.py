@@ -1,0 +1,1 @@
+"""Files (.cs) of cryoSPARC."""

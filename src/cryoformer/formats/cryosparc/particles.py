@@ -1,0 +1,290 @@
+"""cryoSPARC particle files (``.cs``) as Particles, and back.
+
+Poses stand in ``alignments3D`` after a refinement, per class in ``alignments3D_multi`` after a heterogeneous
+refinement, and in ``alignments_class_0``, ``alignments_class_1``, ... after an ab-initio reconstruction or a 3D
+classification; where there are several classes, each particle takes its most probable one.
+
+``pose`` is a rotation vector, the transpose of R; ``shift`` is the origin in pixels of the alignment's own
+``psize_A``, which is not the pixel size of the images where the job worked on smaller ones. ``blob/sign`` is -1 for
+dark particles.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Integer
+from scipy.spatial.transform import Rotation
+
+from cryoformer.errors import InputError
+from cryoformer.formats.cryosparc.dataset import new_dataset, read_dataset, write_csg, write_dataset
+from cryoformer.formats.cryosparc.table import CTF_FIELDS, CryosparcTable, remedy
+from cryoformer.imaging.ctf import CTFParameters
+from cryoformer.particles.header_check import check_headers
+from cryoformer.particles.particles import Particles
+from cryoformer.particles.references import ImageReferences, open_images
+
+__all__ = ["load_cryosparc", "read_dataset", "write_cryosparc", "write_csg", "write_dataset"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_cryosparc(
+    path: Path, datadir: Path | None = None, *, require_images: bool = True, require_ctf: bool = True
+) -> Particles:
+    """Particles of a cryoSPARC file. Everything but the pixels is checked here, before any work starts.
+
+    Raises:
+        InputError: anything that is missing, does not fit or is no number, with file, row and remedy.
+    """
+    table = CryosparcTable(path)
+    rotations, shifts = poses(table)
+    ctf = ctf_parameters(table, require_ctf)
+    pixel_sizes = table.positive("blob/psize_A")
+    references = image_references(table)
+    boxes = np.zeros(len(table), dtype=np.int64)
+    if table.has("blob/shape"):
+        boxes = table.numbers("blob/shape", (2,))[:, 0].astype(np.int64)
+    stacks = None
+    if require_images:
+        stacks = open_images(references, path, datadir)
+        check_headers(path, stacks, boxes, pixel_sizes, "blob/shape", "blob/psize_A")
+        boxes = stacks.boxes
+    return Particles(
+        source=path,
+        boxes=boxes,
+        pixel_sizes_angstrom=pixel_sizes,
+        rotations=rotations,
+        shifts_angstrom=shifts,
+        ctf=ctf,
+        optics_group=table.numbers("ctf/exp_group_id", default=1.0).astype(np.int64),
+        half_set=_half_set(table),
+        # cryoSPARC has no field for it.
+        premultiplied=np.zeros(len(table), dtype=bool),
+        declared_sign=declared_sign(table),
+        references=references,
+        stacks=stacks,
+    )
+
+
+def image_references(table: CryosparcTable) -> ImageReferences:
+    """``blob/path`` and ``blob/idx``. A leading ``>`` says "relative to this file" and is no part of the name."""
+    names = table.values("blob/path")
+    if names.dtype.kind not in "OUS":
+        raise InputError(f"{table.source}: blob/path holds no text; export the particles from cryoSPARC again")
+    number, written = pd.factorize(names)
+    of_written, paths = pd.factorize(np.array([str(name).removeprefix(">") for name in written], dtype=object))
+    empty = np.flatnonzero(np.array([not name for name in paths])[of_written][number])
+    if len(empty):
+        raise InputError(f"{table.source}: row {empty[0] + 1}: blob/path is empty; {remedy('blob/path')}")
+    index = table.numbers("blob/idx")
+    table.check_range("blob/idx", index, (index >= 0) & (index == np.floor(index)), "a whole number from 0 on")
+    return ImageReferences(
+        tuple(str(path) for path in paths), of_written[number].astype(np.int32), index.astype(np.int64)
+    )
+
+
+def ctf_parameters(table: CryosparcTable, required: bool = True) -> CTFParameters:
+    """CTF parameters; phase shift and B-factor are 0 where absent, and the CTF 1 where there is none at all.
+
+    Raises:
+        InputError: fields are missing, or values are impossible.
+    """
+    if not required and not any(table.has(field) for field in CTF_FIELDS):
+        columns = [np.full(len(table), value) for value in (0.0, 0.0, 0.0, 300.0, 0.0, 1.0, 0.0, 0.0)]
+    else:
+        columns = [table.numbers(field) for field in CTF_FIELDS]
+        columns[2] = np.degrees(columns[2])
+        columns[3] = table.positive("ctf/accel_kv")
+        fraction = (columns[5] >= 0) & (columns[5] <= 1)
+        table.check_range("ctf/amp_contrast", columns[5], fraction, "a fraction from 0 to 1")
+        columns.append(np.degrees(table.numbers("ctf/phase_shift_rad", default=0.0)))
+        columns.append(table.numbers("ctf/bfactor", default=0.0))
+    return CTFParameters(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
+
+
+def declared_sign(table: CryosparcTable) -> int | None:
+    """1 for white particles, -1 for dark ones, None where ``blob/sign`` is absent or says nothing.
+
+    Raises:
+        InputError: the file has white and dark particles.
+    """
+    if not table.has("blob/sign"):
+        return None
+    signs = np.unique(np.sign(table.numbers("blob/sign"))).astype(int).tolist()
+    if len(signs) > 1:
+        raise InputError(
+            f"{table.source}: blob/sign says that some particles are white and others dark; give them one contrast "
+            "in cryoSPARC, or use them apart"
+        )
+    return signs[0] or None
+
+
+def _half_set(table: CryosparcTable) -> Integer[np.ndarray, " n"] | None:
+    """Particles that were never split are all of split 0."""
+    if not table.has("alignments3D/split"):
+        return None
+    split = table.numbers("alignments3D/split").astype(np.int64)
+    return split + 1 if np.unique(split).tolist() == [0, 1] else None
+
+
+def poses(table: CryosparcTable) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
+    """R, and where the content sits in Angstrom, of the refinement or of each particle's most probable class.
+
+    Raises:
+        InputError: no alignments in 3D.
+    """
+    fields = table.dataset.fields()
+    classes = [match[1] for field in fields if (match := re.match(r"(alignments_class(?:3D)?_\d+)/pose$", field))]
+    if table.has("alignments3D/pose"):
+        vectors, origins = table.numbers("alignments3D/pose", (3,)), table.numbers("alignments3D/shift", (2,))
+        pixel_sizes = _alignment_pixel_size(table, "alignments3D")
+    elif table.has("alignments3D_multi/pose"):
+        vectors, origins, pixel_sizes = _of_best_class(table)
+    elif classes:
+        vectors, origins, pixel_sizes = _of_class_fields(table, classes)
+    else:
+        raise InputError(f"{table.source}: no poses: alignments3D/pose is missing; {remedy('alignments3D/pose')}")
+    rotations = np.swapaxes(Rotation.from_rotvec(vectors).as_matrix(), -1, -2)
+    return rotations, 0.0 - origins * pixel_sizes[:, None]
+
+
+def _alignment_pixel_size(table: CryosparcTable, group: str) -> Float[np.ndarray, " n"]:
+    if table.has(f"{group}/psize_A"):
+        return table.positive(f"{group}/psize_A")
+    logger.info("%s: no %s/psize_A; shifts are taken in pixels of the images", table.source, group)
+    return table.positive("blob/psize_A")
+
+
+def _of_best_class(
+    table: CryosparcTable,
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
+    """Heterogeneous refinement: one vector of entries per particle, one entry a class."""
+    count = table.values("alignments3D_multi/pose").shape[1]
+    posteriors = table.numbers("alignments3D_multi/class_posterior", (count,))
+    best = posteriors.argmax(axis=1)
+    rows = np.arange(len(table))
+    logger.info("%s: poses of each particle's most probable class of %d", table.source, count)
+    field = "alignments3D_multi/psize_A"
+    per_class = table.has(field) and table.values(field).ndim == 2
+    sizes = (
+        table.numbers(field, (count,))[rows, best] if per_class else _alignment_pixel_size(table, "alignments3D_multi")
+    )
+    return (
+        table.numbers("alignments3D_multi/pose", (count, 3))[rows, best],
+        table.numbers("alignments3D_multi/shift", (count, 2))[rows, best],
+        sizes,
+    )
+
+
+def _of_class_fields(
+    table: CryosparcTable, classes: list[str]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
+    """Ab-initio reconstruction and 3D classification: one group of fields a class."""
+    vectors = np.stack([table.numbers(f"{name}/pose", (3,)) for name in classes])
+    origins = np.stack([table.numbers(f"{name}/shift", (2,)) for name in classes])
+    sizes = np.stack([_alignment_pixel_size(table, name) for name in classes])
+    best = np.zeros(len(table), dtype=np.int64)
+    if len(classes) > 1:
+        best = np.stack([table.numbers(f"{name}/class_posterior") for name in classes]).argmax(axis=0)
+        logger.info("%s: poses of each particle's most probable class of %d", table.source, len(classes))
+    rows = np.arange(len(table))
+    return vectors[best, rows], origins[best, rows], sizes[best, rows]
+
+
+def write_cryosparc(path: Path, particles: Particles, stack_paths: Sequence[str], sign: int) -> Path:
+    """Write particles as a ``.cs`` file that cryoSPARC imports, with the ``.csg`` beside it.
+
+    Args:
+        stack_paths: for each of ``particles.references.paths``, what ``blob/path`` says of it.
+        sign: 1 for white particles, -1 for dark ones.
+
+    Returns:
+        The ``.csg`` file, for cryoSPARC's "Import Result Group".
+
+    Raises:
+        InputError: the particles have no references, boxes, or images that were not multiplied by their CTF.
+    """
+    if particles.references is None or not particles.boxes.all():
+        raise InputError(
+            f"{particles.source}: a cryoSPARC file needs the path and the size of every image; convert a file that "
+            "lists them, where its image stacks are"
+        )
+    if particles.premultiplied.any():
+        raise InputError(
+            f"{particles.source}: the images were multiplied by their CTF, which a cryoSPARC file cannot say; extract "
+            "them again without premultiplication"
+        )
+    fields = _blob_fields(particles, particles.references, stack_paths, sign) | _ctf_fields(particles)
+    dataset = new_dataset(path, fields | alignment_fields(particles))
+    write_dataset(dataset, path)
+    return write_csg(path, dataset.fields(), len(dataset))
+
+
+def _blob_fields(
+    particles: Particles, references: ImageReferences, stack_paths: Sequence[str], sign: int
+) -> dict[str, np.ndarray]:
+    count = len(particles)
+    signatures = [int.from_bytes(hashlib.sha1(path.encode()).digest()[:8], "little") for path in stack_paths]
+    return {
+        "blob/path": np.array(stack_paths, dtype=object)[references.path_of_row],
+        "blob/idx": references.index_of_row.astype(np.uint32),
+        "blob/shape": np.repeat(particles.boxes[:, None], 2, axis=1).astype(np.uint32),
+        "blob/psize_A": particles.pixel_sizes_angstrom.astype(np.float32),
+        "blob/sign": np.full(count, sign, dtype=np.float32),
+        "blob/import_sig": np.array(signatures, dtype=np.uint64)[references.path_of_row],
+    }
+
+
+def _ctf_fields(particles: Particles) -> dict[str, np.ndarray]:
+    ctf, count = particles.ctf, len(particles)
+    none = {"shift_A": 2, "tilt_A": 2, "trefoil_A": 2, "tetra_A": 4, "anisomag": 4}
+    return {
+        "ctf/type": np.full(count, "imported", dtype=object),
+        "ctf/exp_group_id": particles.optics_group.astype(np.uint32),
+        "ctf/accel_kv": ctf.voltage_kv.numpy(),
+        "ctf/cs_mm": ctf.spherical_aberration_mm.numpy(),
+        "ctf/amp_contrast": ctf.amplitude_contrast.numpy(),
+        "ctf/df1_A": ctf.defocus_u_angstrom.numpy(),
+        "ctf/df2_A": ctf.defocus_v_angstrom.numpy(),
+        "ctf/df_angle_rad": np.radians(ctf.defocus_angle_degrees.numpy()),
+        "ctf/phase_shift_rad": np.radians(ctf.phase_shift_degrees.numpy()),
+        "ctf/scale": np.ones(count, dtype=np.float32),
+        "ctf/scale_const": np.zeros(count, dtype=np.float32),
+        **{f"ctf/{name}": np.zeros((count, length), dtype=np.float32) for name, length in none.items()},
+        "ctf/bfactor": ctf.b_factor_angstrom2.numpy(),
+    }
+
+
+def alignment_fields(particles: Particles) -> dict[str, np.ndarray]:
+    """Poses, and 0 or 1 in what a refinement would say of how it found them."""
+    count = len(particles)
+    split = np.zeros(count) if particles.half_set is None else particles.half_set - 1
+    pixel_sizes = particles.pixel_sizes_angstrom
+    zeros = (
+        "error",
+        "error_min",
+        "resid_pow",
+        "slice_pow",
+        "image_pow",
+        "cross_cor",
+        "weight",
+        "pose_ess",
+        "shift_ess",
+    )
+    vectors = Rotation.from_matrix(np.swapaxes(particles.rotations, -1, -2)).as_rotvec()
+    return {
+        "alignments3D/split": split.astype(np.uint32),
+        "alignments3D/shift": (0.0 - particles.shifts_angstrom / pixel_sizes[:, None]).astype(np.float32),
+        "alignments3D/pose": vectors.astype(np.float32),
+        "alignments3D/psize_A": pixel_sizes.astype(np.float32),
+        **{f"alignments3D/{name}": np.zeros(count, dtype=np.float32) for name in zeros},
+        **{f"alignments3D/{name}": np.ones(count, dtype=np.float32) for name in ("alpha", "class_posterior")},
+        "alignments3D/class": np.zeros(count, dtype=np.uint32),
+        "alignments3D/class_ess": np.ones(count, dtype=np.float32),
+    }

@@ -1,0 +1,82 @@
+"""Which particles a run is of: the file, what belongs to it, and which of its rows."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path
+from cryoformer.formats import load_particles
+from cryoformer.formats.choose import choose_rows
+from cryoformer.particles import Particles
+
+
+@dataclass(frozen=True)
+class ParticleInput:
+    """What the user gave.
+
+    Attributes:
+        particles: particle file.
+        datadir: folder to look for the image stacks in first.
+        poses, ctf: cryoDRGN's files, used instead of what the particle file holds.
+        ind: file of rows to use, from 0.
+        random: how many rows to draw.
+        half: half-set to use, 1 or 2.
+    """
+
+    particles: Path
+    datadir: Path | None = None
+    poses: Path | None = None
+    ctf: Path | None = None
+    ind: Path | None = None
+    random: int | None = None
+    half: int | None = None
+
+    def load(self, seed: int) -> tuple[Particles, Int[np.ndarray, " m"] | None]:
+        """The particles, and their rows in the file where not all are used.
+
+        Raises:
+            InputError: anything wrong with the files.
+        """
+        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        if self.ind is None and self.random is None and self.half is None:
+            return particles, None
+        rows = choose_rows(
+            len(particles), particles.half_set, ind=self.ind, random=self.random, half=self.half, seed=seed
+        )
+        return particles.subset(rows), rows
+
+    def load_again(self, rows_file: Path) -> Particles:
+        """The particles of a run that began with this input, with the rows that it wrote down.
+
+        Raises:
+            InputError: the files are not what they were.
+        """
+        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        if not rows_file.exists():
+            return particles
+        rows = np.load(rows_file, allow_pickle=False)
+        if rows.max() >= len(particles):
+            raise InputError(f"{self.particles}: has {len(particles)} rows, the run used row {rows.max() + 1}")
+        return particles.subset(rows)
+
+    def facts(self) -> dict[str, Any]:
+        """As plain values, for ``config.yaml``; paths are absolute."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @staticmethod
+    def from_facts(facts: dict[str, Any]) -> "ParticleInput":
+        """The inverse of :meth:`facts`."""
+        paths = ("particles", "datadir", "poses", "ctf", "ind")
+        known: dict[str, Any] = {field.name: facts.get(field.name) for field in fields(ParticleInput)}
+        return ParticleInput(**known | {name: Path(known[name]) for name in paths if known[name] is not None})
+
+
+def write_rows(rows: Int[np.ndarray, " m"], path: Path) -> None:
+    """The rows of the particle file that a run uses (``rows.npy``)."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, rows)

@@ -1,0 +1,1 @@
+"""STAR files of RELION and the programs that write its format."""

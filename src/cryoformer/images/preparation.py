@@ -1,0 +1,142 @@
+"""What happens to an image between disk and loss.
+
+Background normalisation, contrast sign, Fourier transform, the box that all images share, the shift of the particle
+taken out, whatever was done to it with its CTF undone; and that CTF, of the image's own optics. What the data are
+taken for is said in one line each, and each can be set by the user.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from cryoformer.images.normalisation import background_mask, detect_sign, normalise_background
+from cryoformer.imaging.ctf import contrast_transfer
+from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
+from cryoformer.particles.particles import Particles
+
+logger = logging.getLogger(__name__)
+
+# Images multiplied by their CTF are divided by it again, but where it is smaller than this they hold nothing.
+LEAST_CTF = 0.05
+SAMPLE = 256
+
+CtfApplied = Literal["auto", "none", "phases", "multiplied"]
+
+
+class PreparedParticles:
+    """Half-planes and CTFs of any particles, at the one box and pixel size that all images are brought to.
+
+    Optics groups with larger boxes are Fourier-cropped to the smallest. The pixel sizes that then remain different
+    are met by scale: see :attr:`Images.rotations`.
+
+    Args:
+        invert: "yes" for dark particles, "no" for white ones, "auto" to detect it.
+        normalise: background mean to 0 and deviation to 1, image by image; without, images are used as they are.
+        ctf_applied: what was done to the images: "none", "phases" (flipped where the CTF is negative), "multiplied"
+            by it, or "auto" for what the particle file says.
+    """
+
+    def __init__(
+        self, particles: Particles, invert: str, normalise: bool = True, ctf_applied: CtfApplied = "auto"
+    ) -> None:
+        if ctf_applied != "auto":
+            particles = replace(particles, premultiplied=np.full(len(particles), ctf_applied == "multiplied"))
+        self.particles = particles
+        self.normalise, self.phases_flipped = normalise, ctf_applied == "phases"
+        self.box = particles.box - particles.box % 2
+        pixel_sizes = particles.pixel_sizes_angstrom * particles.boxes / self.box
+        self.pixel_size_angstrom = float(pixel_sizes.min())
+        self.mixed = bool(np.ptp(pixel_sizes) > 1e-5 * self.pixel_size_angstrom)
+        self.pixel_sizes = torch.from_numpy(pixel_sizes.astype(np.float32))
+        # Same dose per area: the signal of a particle is spread over fewer, less noisy pixels if these are large.
+        self.scale = self.pixel_size_angstrom / self.pixel_sizes if self.mixed else torch.ones(len(particles))
+        self.shifts = torch.from_numpy(particles.shifts_angstrom.astype(np.float32))
+        self.premultiplied = torch.from_numpy(particles.premultiplied)
+        self.sign = choose_sign(particles, invert)
+        for fact in self._facts():
+            logger.info("%s: %s", particles.source, fact)
+
+    def _facts(self) -> Iterator[str]:
+        boxes, sizes = np.unique(self.particles.boxes), self.particles.pixel_sizes_angstrom
+        if len(boxes) > 1 or boxes[0] != self.box:
+            yield f"images of {', '.join(map(str, boxes))} pixels, Fourier-cropped to {self.box}"
+        if self.mixed:
+            yield (
+                f"pixel sizes from {sizes.min():.4g} to {sizes.max():.4g} A: every image is used at its own; "
+                f"densities have {self.pixel_size_angstrom:.4g} A"
+            )
+        yield self._background() + (
+            "; every image is normalised (--normalise no uses them as they are)" if self.normalise else "; used as is"
+        )
+        count = int(self.premultiplied.sum())
+        if self.phases_flipped:
+            yield "the images' phases were flipped by their CTF; they are flipped back"
+        elif count:
+            yield f"{count} images were multiplied by their CTF; they are divided by it again (--ctf-applied overrides)"
+        else:
+            yield "images are taken as not corrected for their CTF (--ctf-applied overrides)"
+
+    def _background(self) -> str:
+        """Mean and standard deviation outside the particles, as a sentence."""
+        of_one_box = np.flatnonzero(self.particles.boxes == self.particles.boxes[0])
+        rows = of_one_box[np.linspace(0, len(of_one_box) - 1, min(SAMPLE, len(of_one_box))).round().astype(np.int64)]
+        outside = self.particles.images(rows)[:, background_mask(int(self.particles.boxes[0]))]
+        mean, deviation = np.median(outside.mean(axis=1)), np.median(outside.std(axis=1))
+        return f"background of the images: mean {mean:.3g}, standard deviation {deviation:.3g} (medians of {len(rows)})"
+
+    def transfer(self, rows: Int[Tensor, " b"], box: int) -> Float[Tensor, "b d h"]:
+        """CTFs at a box; 0 where a premultiplied image holds nothing."""
+        sizes = (self.pixel_sizes[rows] if self.mixed else self.pixel_size_angstrom) * (self.box / box)
+        ctf = contrast_transfer(self.particles.ctf[rows], box, sizes)
+        ctf = torch.where(self.premultiplied[rows, None, None] & (ctf.abs() < LEAST_CTF), 0.0, ctf)
+        return ctf * self.scale[rows, None, None] if self.mixed else ctf
+
+    def read(self, rows: Int[Tensor, " b"]) -> Complex[Tensor, "b d h"]:
+        """Half-planes at the full box, straight from the stack."""
+        numbers = rows.numpy()
+        result = torch.empty(len(rows), self.box, self.box // 2 + 1, dtype=torch.complex64)
+        for places in self.particles.require_stacks().by_box(numbers):
+            images = self.particles.images(numbers[places])
+            if self.normalise:
+                images, _, _ = normalise_background(images)
+            half_planes = images_to_fourier(self.sign * torch.from_numpy(images))
+            result[places] = crop_fourier(half_planes, images.shape[-1], self.box)
+        if self.mixed:
+            # In pixels, because the pixel size differs from image to image.
+            result *= shift_phases(-self.shifts[rows] / self.pixel_sizes[rows, None], self.box, 1.0)
+        else:
+            result *= shift_phases(-self.shifts[rows], self.box, self.pixel_size_angstrom)
+        if self.phases_flipped:
+            result *= torch.where(self.transfer(rows, self.box) < 0, -1.0, 1.0)
+        done = self.premultiplied[rows]
+        if done.any():
+            result[done] = _divide(
+                result[done], self.transfer(rows[done], self.box) / self.scale[rows[done], None, None]
+            )
+        return result
+
+
+def _divide(half_planes: Complex[Tensor, "b d h"], ctf: Float[Tensor, "b d h"]) -> Complex[Tensor, "b d h"]:
+    """Premultiplied images before the multiplication; their noise is brought to unit variance again."""
+    deviation = ctf.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    return torch.where(ctf == 0, 0.0, half_planes / torch.where(ctf == 0, 1.0, ctf)) * deviation
+
+
+def choose_sign(particles: Particles, invert: str) -> int:
+    """+1 to use the images as they are, -1 to invert them: ``invert`` is "auto", "yes" or "no"."""
+    if invert != "auto":
+        return -1 if invert == "yes" else 1
+    found = detect_sign(particles)
+    logger.info(found.reason)
+    if found.certain and particles.declared_sign not in (None, found.sign):
+        logger.warning("%s: the file says the opposite of the contrast; the images decide", particles.source)
+    if not found.certain and particles.declared_sign is not None:
+        logger.info("%s: the contrast is taken from the file", particles.source)
+        return particles.declared_sign
+    return found.sign

@@ -1,0 +1,166 @@
+"""Particles on disk as :class:`Images`: in memory where they fit, else read batch by batch, ahead of the work.
+
+What happens to an image between disk and loss is in :mod:`.prepared_particles`. A data set that does not fit is read
+from its stack at full box, and from a cache of half-planes in float16 at the coarse boxes, which are read many times.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
+from cryoformer.images.half_plane_file import HalfPlaneFile
+from cryoformer.images.preparation import CtfApplied, PreparedParticles
+from cryoformer.imaging.fourier import crop_fourier
+from cryoformer.particles.particles import Particles
+from cryoformer.particles.read_ahead import read_ahead
+
+logger = logging.getLogger(__name__)
+# Bytes of a coefficient: image (8), CTF (4), and the image once more after a density was subtracted (8).
+COEFFICIENT_BYTES = 20
+
+
+@dataclass(frozen=True)
+class StreamedImages(Images):
+    """Images that are read when they are asked for.
+
+    Attributes:
+        prepared: where CTFs come from, and half-planes where there is no cache.
+        cached: half-planes at a coarse box, or None.
+        memory_bytes: what images in memory may take.
+        cache: folder for caches.
+        base: a density that is subtracted from every image, or None.
+    """
+
+    prepared: PreparedParticles
+    cached: HalfPlaneFile | None
+    memory_bytes: float
+    cache: Path
+    base: SliceProjector | None = field(default=None, repr=False)
+
+    @property
+    def box(self) -> int:
+        return self.cached.box if self.cached else self.prepared.box
+
+    def take(self, rows: Int[Tensor, " m"]) -> FourierImages:
+        # What is made on the way to a CTF takes many times its size: never for more than a batch at once.
+        return self._read(rows) if len(rows) <= self.batch else self._gathered(rows, self)
+
+    @torch.no_grad()
+    def _read(self, rows: Tensor) -> FourierImages:
+        here = rows.cpu()
+        coefficients = (self.cached or self.prepared).read(here).to(self.device)
+        ctf = self.prepared.transfer(here, self.box).to(self.device)
+        rotations = self.rotations[rows]
+        if self.base is not None:
+            coefficients = coefficients - self.base.project(rotations) * ctf
+        return self._with(rows, coefficients, ctf)
+
+    def _gathered(self, rows: Tensor, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
+        """These images in memory, at the box of ``facts``, from batches."""
+        box = facts.box
+        shape = (len(rows), box, box // 2 + 1)
+        coefficients = torch.empty(shape, dtype=torch.complex64, device=self.device)
+        ctf = torch.empty(shape, device=self.device)
+        place = 0
+        for some, images in self.batches(rows.split(self.batch)):
+            here = slice(place, place + len(some))
+            coefficients[here] = crop_fourier(images.coefficients, self.box, box)
+            ctf[here] = images.ctf if box == self.box else self.prepared.transfer(some.cpu(), box).to(self.device)
+            place += len(some)
+            if progress is not None:
+                progress(len(some))
+        return facts._with(rows, coefficients, ctf)
+
+    def batches(self, rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, FourierImages]]:
+        """Batches in this order, the next ones read while the work on one goes on."""
+        return read_ahead(self.take, rows)
+
+    def crop(self, box: int) -> Images:
+        if box == self.box:
+            return self
+        if self.base is not None:
+            raise ValueError("crop before a density is subtracted")
+        smaller = replace(
+            self,
+            cached=HalfPlaneFile(self.cache / f"half_planes_{box}.f16", len(self), box),
+            noise_power=self.noise_power[: box // 2 + 1],
+            pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
+        )
+        if in_memory_bytes(len(self), box) <= self.memory_bytes:
+            return self._gathered(self._all(), smaller)
+        assert smaller.cached is not None
+        if not smaller.cached.path.exists():
+            batches = self.batches(self.every())
+            smaller.cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in batches)
+        return smaller
+
+    def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
+        return replace(self, base=SliceProjector(volume))
+
+    def _all(self) -> Tensor:
+        return torch.arange(len(self), device=self.device)
+
+
+def in_memory_bytes(count: int, box: int) -> int:
+    """Memory that images take, with the residuals that are made of them."""
+    return count * box * (box // 2 + 1) * COEFFICIENT_BYTES
+
+
+def prepare_images(
+    particles: Particles,
+    cache: Path,
+    invert: str = "auto",
+    memory_gib: float = 2.0,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+    *,
+    normalise: bool = True,
+    ctf_applied: CtfApplied = "auto",
+) -> Images:
+    """All images of a data set, in memory if they fit into ``memory_gib``, else read from disk when they are used.
+
+    Args:
+        cache: folder for half-planes at coarse boxes; emptied first.
+        invert, normalise, ctf_applied: see :class:`.PreparedParticles`.
+        seed: of the halves, where the particle file has none.
+
+    Raises:
+        InputError: an image that cannot be normalised.
+    """
+    shutil.rmtree(cache, ignore_errors=True)
+    prepared = PreparedParticles(particles, invert, normalise, ctf_applied)
+    box = prepared.box
+    rotations = torch.from_numpy(particles.rotations.astype(np.float32)) * prepared.scale[:, None, None]
+    images = StreamedImages(
+        rotations=rotations.to(device),
+        halves=_halves(particles, seed).to(device),
+        # After normalisation the background is white noise of unit variance, so far as is known yet.
+        noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),
+        pixel_size_angstrom=prepared.pixel_size_angstrom,
+        voxel_angstrom=prepared.pixel_size_angstrom,
+        prepared=prepared,
+        cached=None,
+        memory_bytes=memory_gib * 2**30,
+        cache=cache,
+    )
+    if in_memory_bytes(len(images), box) <= images.memory_bytes:
+        return images._gathered(images._all(), images, progress)
+    gib = in_memory_bytes(len(images), box) / 2**30
+    logger.info("images are read from disk as they are used: in memory they would take %.1f GiB", gib)
+    return images
+
+
+def _halves(particles: Particles, seed: int) -> Int[Tensor, " n"]:
+    if particles.half_set is not None and len(np.unique(particles.half_set)) == 2:
+        return torch.from_numpy(particles.half_set.astype(np.int64) - 1)
+    order = torch.randperm(len(particles), generator=torch.Generator().manual_seed(seed + 2))
+    return order % 2

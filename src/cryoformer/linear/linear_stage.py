@@ -1,0 +1,173 @@
+"""Stage B as a run does it: occupancy from the consensus, subspace at low resolution, the flexible region, and the
+linear model at full resolution, which is what the transformer is compared with."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.decode.density_model import crop_volume, resample_volume
+from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
+from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
+from cryoformer.linear.normal_equations import shell_mean
+from cryoformer.linear.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
+from cryoformer.linear.ppca import PPCA, component_precision, expectation, fit_ppca, linear_volumes
+from cryoformer.progress import RunLog
+from cryoformer.training.train_config import TrainConfig
+
+FLEXIBLE_DILATION_ANGSTROM = 0.0
+
+
+@dataclass(frozen=True)
+class LinearStage:
+    """Results of stage B, volumes at the images' box: what ``checkpoints/subspace.safetensors`` holds."""
+
+    mean: Float[Tensor, "d d d"]
+    basis: Float[Tensor, "k d d d"]
+    latents: Float[Tensor, "n k"]
+    covariance: Float[Tensor, "n k k"]
+    occupancy: Float[Tensor, "d d d"]
+    flexible: Float[Tensor, "d d d"]
+    density_scale: Float[Tensor, ""]
+
+
+def fit_linear_stage(
+    images: Images, consensus: Tensor, config: TrainConfig, log: RunLog, rows: Int[Tensor, " m"] | None = None
+) -> LinearStage:
+    """Occupancy, subspace, flexible region, and the linear volumes at full resolution.
+
+    PPCA and flexible region come from ``rows`` alone (None: all images), so that the others, held out of the
+    network's training, are held out of what it starts from too; their latents are read with the subspace that is found.
+    """
+    settings = config.subspace
+    low = images.crop(min(settings.box, images.box))
+    mean = crop_volume(consensus, low.box)
+    occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
+    used = torch.arange(len(images), device=images.device) if rows is None else rows
+    subspace = _fit(low, mean, occupancy, config, log, used)
+    flexible = _flexible(low.take(drawn_rows(used, settings.images, config.seed)), subspace, occupancy)
+    occupancy = torch.maximum(occupancy, flexible)
+    full_occupancy = resample_volume(occupancy, images.box)
+    full = at_full_box(images, subspace, consensus, full_occupancy)
+    ratio = (images.box / low.box) ** 3
+    deviation = _deviation(subspace, used)[flexible > 0.5].mean() / ratio
+    log.record(
+        stage="subspace",
+        dimension=subspace.dimension,
+        log_likelihood=subspace.log_likelihood,
+        occupied=float(occupancy.mean()),
+        flexible=float(flexible.mean()),
+    )
+    log.say(
+        f"{subspace.dimension} latent dimensions; {100 * float(occupancy.mean()):.1f} % of the box is occupied, "
+        f"{100 * float(flexible.mean()):.1f} % flexible"
+    )
+    return LinearStage(
+        mean=full.mean,
+        basis=full.basis,
+        latents=subspace.latents,
+        covariance=subspace.covariance,
+        occupancy=full_occupancy,
+        flexible=resample_volume(flexible, images.box),
+        density_scale=deviation,
+    )
+
+
+def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog, rows: Tensor) -> PPCA:
+    """EM over (a draw of) ``rows``; latents of all images."""
+    settings = config.subspace
+    drawn = drawn_rows(rows, settings.images, config.seed)
+
+    def report(iteration: int, state: PPCA) -> None:
+        facts = f"log likelihood {state.log_likelihood:+.3f} per image"
+        log.advance((iteration + 1) / settings.iterations, facts)
+        log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
+
+    found = fit_ppca(
+        low if len(drawn) == len(low) else low.take(drawn),
+        mean,
+        occupancy,
+        settings.dimension,
+        settings.iterations,
+        config.seed,
+        report,
+        settings.tolerance,
+    )
+    return read_others(low, found, drawn).informative()
+
+
+def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d"]:
+    """At most so many of the rows, at random, in their order: a few volumes of a low box need no more images."""
+    if len(rows) <= most:
+        return rows
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed + 3))[:most]
+    return rows[order.sort().values.to(rows.device)]
+
+
+def read_others(images: Images, subspace: PPCA, rows: Int[Tensor, " m"]) -> PPCA:
+    """A subspace that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
+    if len(rows) == len(images):
+        return subspace
+    placed = _unread(subspace, len(images))
+    placed.latents[rows], placed.covariance[rows] = subspace.latents, subspace.covariance
+    unread = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    unread[rows] = False
+    read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
+    return replace(read, log_likelihood=subspace.log_likelihood)
+
+
+def _unread(subspace: PPCA, count: int) -> PPCA:
+    """The same densities, for so many images of which nothing is known."""
+    k, device = subspace.dimension, subspace.mean.device
+    covariance = torch.eye(k, device=device).repeat(count, 1, 1)
+    return replace(subspace, latents=torch.zeros(count, k, device=device), covariance=covariance)
+
+
+def _flexible(low: FourierImages, subspace: PPCA, occupancy: Tensor) -> Tensor:
+    """Soft window of what varies, from the two halves of the images.
+
+    A latent knows of the noise of its own image, and a component that fits noise would be found again in both halves.
+    So latents are read from every second Fourier coefficient, and the densities estimated from the others.
+    """
+    power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
+    prior = component_precision(power, occupancy)
+    fields = checkerboard(low)
+    read = [expectation(field, _unread(subspace, len(low)), accumulate=False)[0] for field in fields]
+    halves = []
+    for half in (0, 1):
+        found = [expectation(field, latents, rows=low.half(half), fixed=True)[1]
+                 for field, latents in zip(fields, reversed(read), strict=True)]  # fmt: skip
+        assert found[0] is not None
+        assert found[1] is not None
+        halves.append(volume_from_fourier(found[0].merged_with(found[1]).solve(prior)[0], low.box)[1:])
+    region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
+    window = soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM)
+    return torch.from_numpy(window).to(low.device)
+
+
+def at_full_box(
+    images: Images,
+    subspace: PPCA,
+    consensus: Float[Tensor, "d d d"],
+    occupancy: Float[Tensor, "d d d"],
+    rows: Int[Tensor, " m"] | None = None,
+) -> PPCA:
+    """Linear volumes at the box of the images: the basis is expected to have the mean's spectrum, on its own scale.
+
+    ``rows``: the images they are made from (None: all).
+    """
+    low_power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(),
+                           subspace.mean.shape[-1])  # fmt: skip
+    share = low_power.sum(dim=1) / low_power[0].sum()
+    power = shell_mean(fourier_from_volume((consensus * occupancy)[None]).abs().square(), images.box)
+    return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy), rows)
+
+
+def _deviation(subspace: PPCA, rows: Tensor) -> Tensor:
+    """Standard deviation of every voxel over the population, as these rows show it."""
+    latents = subspace.latents[rows]
+    spread = latents - latents.mean(dim=0)
+    second = spread.T @ spread / len(spread)
+    flat = subspace.basis.flatten(1)
+    return torch.einsum("jp,jk,kp->p", flat, second, flat).clamp_min(0).sqrt().view(subspace.mean.shape)

@@ -1,0 +1,299 @@
+r"""Stage B: a linear subspace of densities, by closed-form EM for 3D probabilistic PCA.
+
+    Y_i = C_i P_i (mu + sum_j z_ij U_j) + noise,   z_i ~ N(0, I)
+
+With A_i = C_i P_i U and r_i = Y_i - C_i P_i mu, whitened by the noise spectrum:
+
+    E-step   S_i = (A_i^H A_i + I)^-1,   z_i = S_i A_i^H r_i
+    M-step   a (k + 1) x (k + 1) system per Fourier voxel (:mod:`.normal_equations`), then the mask of what is occupied
+
+The prior of every component is Gaussian per shell with a variance that is estimated along the way (automatic
+relevance determination): a component that the data do not support shrinks to nothing, which chooses k. The paper has
+no such stage; it conditions the transformer from the first step on (see the docs, theory).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.slices import (
+    PADDING,
+    SliceInterpolation,
+    SlicePlane,
+    fourier_from_volume,
+    interpolate_slices,
+    read_rows,
+    volume_from_fourier,
+)
+from cryoformer.linear.normal_equations import NormalEquations, padded_radii, shell_mean
+
+# A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
+LEAST_INFORMATION = 0.02
+# EM creeps where images say little of their latent. Steps grow as long as the likelihood does (Salakhutdinov & Roweis,
+# ICML 2003), from the plain step of 1, below the 2 at which EM stops to converge.
+STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
+# It begins slowly, too: so many steps are made in any case. Then it ends when two in turn gain little, or when as many
+# have brought nothing for the images held out, one in HELD_OUT.
+LEAST_STEPS, PATIENCE = 10, 4
+HELD_OUT = 10
+
+
+@dataclass(frozen=True)
+class PPCA:
+    """Linear model of the densities of a data set at one box.
+
+    Attributes:
+        mean: mu [D, D, D].
+        basis: U [k, D, D, D], orthogonal, largest first, scaled so that the latents have unit variance.
+        latents: posterior means z [n, k].
+        covariance: posterior covariances S [n, k, k].
+        log_likelihood: gain of the log likelihood over the mean density, per image.
+    """
+
+    mean: Float[Tensor, "d d d"]
+    basis: Float[Tensor, "k d d d"]
+    latents: Float[Tensor, "n k"]
+    covariance: Float[Tensor, "n k k"]
+    log_likelihood: float
+
+    @property
+    def dimension(self) -> int:
+        return len(self.basis)
+
+    def volumes(self, latents: Float[Tensor, "m k"]) -> Float[Tensor, "m d d d"]:
+        """mu + z U."""
+        return self.mean + torch.tensordot(latents, self.basis, dims=1)
+
+    def informative(self) -> "PPCA":
+        """The components that the data say something about (at least one)."""
+        information = 1.0 - self.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+        kept = (information > LEAST_INFORMATION).nonzero()[:, 0]
+        kept = kept if len(kept) else torch.zeros(1, dtype=torch.long, device=self.basis.device)
+        return replace(
+            self,
+            basis=self.basis[kept],
+            latents=self.latents[:, kept],
+            covariance=self.covariance[:, kept][:, :, kept],
+        )
+
+
+def fit_ppca(
+    images: Images,
+    mean: Float[Tensor, "d d d"],
+    mask: Float[Tensor, "d d d"],
+    dimension: int,
+    iterations: int,
+    seed: int,
+    report: Callable[[int, PPCA], None] | None = None,
+    tolerance: float = 0.0,
+) -> PPCA:
+    """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
+
+    Stops after ``iterations`` steps, when two in turn gain less than the share ``tolerance`` of the log likelihood, or
+    when a tenth of the images, which is held out, gains nothing any more: from there on noise is fitted. What that
+    tenth likes best is kept, and makes one more step with all images.
+    """
+    state = PPCA(
+        mean=mean * mask,
+        basis=_random_basis(mean * mask, mask, dimension, seed),
+        latents=torch.zeros(len(images), dimension, device=images.device),
+        covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
+        log_likelihood=0.0,
+    )
+    held_out = torch.arange(len(images), device=images.device) % HELD_OUT == HELD_OUT - 1
+    variance: Tensor | None = None
+    step, gain = 1.0, math.inf
+    best, best_at, most = (state, variance), 0, -math.inf
+    for iteration in range(iterations):
+        before, last_gain = state.log_likelihood, gain
+        state, equations, unseen = _expectation_held_out(images, state, held_out)
+        if unseen > most:
+            best, best_at, most = (state, variance), iteration, unseen
+        gain = state.log_likelihood - before
+        step = min(STEP_GROWTH * step, LARGEST_STEP) if gain > 0 else 1.0
+        state, variance = maximisation(state, equations, mask, variance, step)
+        if report is not None:
+            report(iteration, state)
+        little = max(abs(gain), abs(last_gain)) < tolerance * abs(state.log_likelihood)
+        if iteration + 1 >= LEAST_STEPS and (little or iteration - best_at >= PATIENCE):
+            break
+    state, equations = expectation(images, best[0])
+    state, _ = maximisation(state, equations, mask, best[1])
+    return expectation(images, state, accumulate=False)[0]
+
+
+def _expectation_held_out(
+    images: Images, subspace: PPCA, held_out: Bool[Tensor, " n"]
+) -> tuple[PPCA, NormalEquations | None, float]:
+    """Posteriors of all, equations and log likelihood without the images held out, and the log likelihood of these."""
+    seen, equations = expectation(images, subspace, rows=(~held_out).nonzero()[:, 0])
+    both, _ = expectation(images, seen, accumulate=False, rows=held_out.nonzero()[:, 0])
+    return replace(both, log_likelihood=seen.log_likelihood), equations, both.log_likelihood
+
+
+def expectation(
+    images: Images,
+    subspace: PPCA,
+    accumulate: bool = True,
+    rows: Int[Tensor, " m"] | None = None,
+    fixed: bool = False,
+) -> tuple[PPCA, NormalEquations | None]:
+    """Posterior of every latent, and the equations for the next mean and basis.
+
+    ``fixed`` keeps the posteriors that ``subspace`` has and only gathers equations, from ``rows`` alone.
+    """
+    plane = SlicePlane.of_box(images.box, images.device)
+    deviation = images.slice_deviation(plane)
+    k = subspace.dimension
+    equations = NormalEquations(images.box, k + 1, images.device) if accumulate else None
+    table = None if fixed else _slice_table(subspace)
+    latents, covariances = subspace.latents.clone(), subspace.covariance.clone()
+    gain = 0.0
+    every = torch.arange(len(images), device=images.device) if rows is None else rows
+    for batch, some in images.batches(every.split(images.batch)):
+        where = interpolate_slices(plane, some.rotations)
+        whitened = plane.take(some.coefficients) / deviation
+        ctf = plane.take(some.ctf) / deviation
+        if table is not None:
+            products = _inner_products(table, where, ctf, whitened)
+            latents[batch], covariances[batch], more = _posterior(products)
+            gain += more
+        if equations is not None:
+            weights, moments = _moments(latents[batch], covariances[batch])
+            equations.add(whitened, ctf, weights, moments, where)
+    if equations is not None:
+        equations.finish()
+    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / max(len(every), 1))
+    return found, equations
+
+
+def linear_volumes(
+    images: Images,
+    subspace: PPCA,
+    mask: Float[Tensor, "d d d"],
+    prior: Float[Tensor, "q s"],
+    rows: Int[Tensor, " m"] | None = None,
+) -> PPCA:
+    """Mean and basis at the box of ``images`` for latents that stay as they are: one regularised regression.
+
+    ``prior`` is the prior precision per shell on the padded grid; ``rows`` the images that take part (None: all).
+    """
+    _, equations = expectation(images, subspace, rows=rows, fixed=True)
+    assert equations is not None
+    coefficients, _ = equations.solve(prior)
+    del equations
+    # One at a time: at a large box a transform takes several times the memory of its volume.
+    volumes = torch.stack([volume_from_fourier(some, images.box) for some in coefficients]) * mask
+    return replace(subspace, mean=volumes[0], basis=volumes[1:])
+
+
+def _inner_products(table: Tensor, where: SliceInterpolation, ctf: Tensor, whitened: Tensor) -> Tensor:
+    """Gram matrices [b, k + 2, k + 2] of C P mu, C P U_1 .. U_k and Y, as real numbers, real parts before imaginary.
+
+    ``table`` has a column to spare in both halves, which takes the images.
+    """
+    rows = read_rows(table, where)
+    b, m, channels = rows.shape
+    vectors = rows.view(b, m, 2, channels // 2)
+    vectors *= ctf[..., None, None]
+    vectors[..., 0, -1] = whitened.real
+    vectors[..., 1, -1] = whitened.imag * where.conjugate
+    flat = vectors.view(b, 2 * m, -1)
+    return flat.transpose(1, 2) @ flat
+
+
+def _posterior(products: Float[Tensor, "b g g"]) -> tuple[Tensor, Tensor, float]:
+    """z, S and the summed log-likelihood gain from whitened inner products of mean, basis and images.
+
+    Whitened noise has unit variance per complex coefficient, so half of it per real part: hence the factor 2.
+    """
+    basis = slice(1, -1)
+    right = 2 * (products[:, basis, -1] - products[:, basis, 0])
+    factor, _ = torch.linalg.cholesky_ex(
+        2 * products[:, basis, basis] + torch.eye(right.shape[1], device=products.device)
+    )
+    covariance = torch.cholesky_inverse(factor)
+    latents = (covariance @ right[..., None])[..., 0]
+    gain = 0.5 * (right * latents).sum() - factor.diagonal(dim1=1, dim2=2).log().sum()
+    return latents, covariance, float(gain)
+
+
+def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """E[w] and E[w w^T] of w = (1, z)."""
+    weights = torch.cat([torch.ones_like(latents[:, :1]), latents], dim=1)
+    moments = weights[:, :, None] * weights[:, None]
+    moments[:, 1:, 1:] += covariance
+    return weights, moments
+
+
+def maximisation(
+    state: PPCA, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None, step: float = 1.0
+) -> tuple[PPCA, Tensor]:
+    """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
+
+    ``variance`` is that of the step before, None on the first. A ``step`` above 1 goes further in the same direction.
+    """
+    assert equations is not None
+    box = mask.shape[-1]
+    volumes = torch.cat([state.mean[None], state.basis])
+    power = shell_mean(fourier_from_volume(volumes).abs().square(), box)
+    if variance is not None:
+        power = power + variance
+    coefficients, uncertainty = equations.solve(component_precision(power, mask))
+    # The mask keeps its share of the uncertainty that white noise would leave in the whole box.
+    variance = uncertainty / PADDING**3 * mask.mean()
+    volumes = torch.lerp(volumes, volume_from_fourier(coefficients, box) * mask, step)
+    return _canonical(replace(state, mean=volumes[0], basis=volumes[1:])), variance
+
+
+def component_precision(power: Float[Tensor, "q s"], mask: Tensor) -> Float[Tensor, "q s"]:
+    """Prior precision on the padded grid for volumes of this power per shell.
+
+    A voxel of the padded grid holds 1 / PADDING^3 of the data of an unpadded one, and a volume that is zero outside a
+    mask has only that share of independent coefficients: both shrink the prior that one padded voxel should carry.
+    """
+    return mask.mean() / (PADDING**3 * power.clamp_min(torch.finfo(power.dtype).tiny * 1e6))
+
+
+def _canonical(state: PPCA) -> PPCA:
+    """Latents centred and of unit variance, basis orthogonal and ordered; the densities stay the same."""
+    centre = state.latents.mean(dim=0)
+    latents = state.latents - centre
+    second = latents.T @ latents / len(latents) + state.covariance.mean(dim=0)
+    factor = torch.linalg.cholesky(second + 1e-8 * torch.eye(len(second), device=second.device))
+    mean = state.mean + torch.tensordot(centre, state.basis, dims=1)
+    flat = factor.T @ state.basis.flatten(1)
+    left, _, _ = torch.linalg.svd(flat @ flat.T)
+    turn = left.T @ torch.linalg.inv(factor)
+    return replace(
+        state,
+        mean=mean,
+        basis=(left.T @ flat).reshape(state.basis.shape),
+        latents=latents @ turn.T,
+        covariance=turn @ state.covariance @ turn.T,
+    )
+
+
+def _slice_table(subspace: PPCA) -> Tensor:
+    """Mean, basis and a column of zeros as rows: real parts, then imaginary parts [voxels, 2 (k + 2)]."""
+    volumes = torch.cat([subspace.mean[None], subspace.basis])
+    coefficients = fourier_from_volume(volumes).flatten(1)
+    table = coefficients.real.new_zeros(coefficients.shape[1], 2, len(volumes) + 1)
+    table[:, 0, :-1], table[:, 1, :-1] = coefficients.real.T, coefficients.imag.T
+    return table.flatten(1)
+
+
+def _random_basis(mean: Tensor, mask: Tensor, dimension: int, seed: int) -> Tensor:
+    """Smooth random components inside the mask, each a twentieth of the mean's size."""
+    box = mean.shape[-1]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(dimension, box, box, box, generator=generator).to(mean.device)
+    smooth = torch.exp(-((padded_radii(box, mean.device) / (box / 8)) ** 2))
+    basis = volume_from_fourier(fourier_from_volume(noise) * smooth, box) * mask
+    norms = basis.flatten(1).norm(dim=1)[:, None, None, None]
+    return basis / norms * mean.norm() / math.sqrt(400)

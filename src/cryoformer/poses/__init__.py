@@ -1,0 +1,1 @@
+"""Poses: posteriors, refinement, and whether they are good enough."""

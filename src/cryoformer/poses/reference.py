@@ -1,0 +1,111 @@
+r"""What images are compared with when their poses are refined: the density of their own half, still or moving.
+
+A still density is the half map, Wiener-filtered by the agreement of the two and masked. A moving one is the linear
+subspace of the half's images, mean and components. The two halves never see each other.
+
+Turning every particle of a conformation, and all its density the other way, changes no image: which frame conformations
+are in, the images do not say. Poses that were found against a still density are in the frame of its best rigid fit.
+:func:`kept_frame` brings them back into the frame of the poses given: what can be predicted of (w, d) from the latents
+is taken off, because errors of given poses have nothing to do with how a particle is bent.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.decode.density_model import crop_volume, resample_volume
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.fourier import filter_shells
+from cryoformer.linear.consensus import Consensus
+from cryoformer.linear.linear_stage import at_full_box, drawn_rows, read_others
+from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.linear.ppca import fit_ppca
+from cryoformer.poses.posterior import SlopedDensity
+from cryoformer.training.train_config import SubspaceConfig
+
+COMPONENTS = 4
+MOST_IMAGES = 10_000  # of a half, for the EM
+
+
+@dataclass(frozen=True)
+class PoseReference:
+    """The density of one half, the rows of its images, and where their latents start (none of a still density)."""
+
+    density: SlopedDensity
+    rows: Int[Tensor, " m"]
+    latents: Float[Tensor, "m k"]
+
+
+def still_references(images: Images, consensus: Consensus) -> Iterator[PoseReference]:
+    """Either half map, as its images are compared with it."""
+    mask = occupancy_mask(consensus.volume, images.pixel_size_angstrom)
+    for number, half_map in enumerate(consensus.halves):
+        rows = images.half(number)
+        density = SlopedDensity((_filtered(half_map, consensus) * mask)[None], images.pixel_size_angstrom)
+        yield PoseReference(density, rows, torch.zeros(len(rows), 0, device=images.device))
+
+
+def moving_references(images: Images, consensus: Consensus, first_box: int, seed: int) -> Iterator[PoseReference]:
+    """The linear subspace of either half, found at ``first_box``, its volumes then solved for at that of ``images``."""
+    settings, low = SubspaceConfig(), images.crop(min(first_box, images.box))
+    mask = occupancy_mask(crop_volume(consensus.volume, low.box), low.pixel_size_angstrom)
+    for number, half_map in enumerate(consensus.halves):
+        rows, mean = images.half(number), _filtered(half_map, consensus)
+        drawn = drawn_rows(rows, MOST_IMAGES, seed)
+        found = fit_ppca(
+            low.take(drawn),
+            crop_volume(mean, low.box),
+            mask,
+            COMPONENTS,
+            settings.iterations,
+            seed,
+            tolerance=settings.tolerance,
+        )
+        found = read_others(low, found, drawn).informative()
+        if images.box > low.box:
+            found = at_full_box(images, found, mean, resample_volume(mask, images.box), rows)
+        density = SlopedDensity(torch.cat([found.mean[None], found.basis]), images.pixel_size_angstrom)
+        yield PoseReference(density, rows, found.latents[rows])
+
+
+def kept_frame(
+    mean: Float[Tensor, "n 5"], given: Float[Tensor, "n 3 3"], latents: Float[Tensor, "n k"]
+) -> Float[Tensor, "n 5"]:
+    """(w, d) without what a polynomial of second degree in the latents predicts of it.
+
+    Turns are compared in the frame of the molecule, R^T w; a shift of the molecule by T is d = (R T)_xy.
+
+    Args:
+        given: rotations that the deviations refer to.
+    """
+    if latents.shape[1] == 0:
+        return mean
+    # Images that are sampled more coarsely have rotations of a smaller scale.
+    given = given / given[:, :1].norm(dim=2, keepdim=True)
+    one, (i, j) = torch.ones_like(latents[:, :1]), torch.triu_indices(latents.shape[1], latents.shape[1])
+    terms = torch.cat([one, latents, latents[:, i] * latents[:, j]], dim=1)
+    turns = torch.einsum("nij,ni->nj", given, mean[:, :3])
+    turned = torch.einsum("nij,nj->ni", given, turns - _predicted(terms, turns))
+    # Two equations an image for three coordinates a term.
+    rows = torch.einsum("nij,nt->nijt", given[:, :2], terms).flatten(2).flatten(0, 1)
+    shifts = mean[:, 3:].reshape(-1, 1)
+    return torch.cat([turned, (shifts - _predicted(rows, shifts)).view(-1, 2)], dim=1)
+
+
+def _predicted(terms: Float[Tensor, "n p"], values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+    """Least squares, shrunk by as much as p terms explain of noise by chance (James and Stein, 1961)."""
+    count, number = terms.shape
+    if count <= number:
+        return torch.zeros_like(values)
+    fitted = terms @ torch.linalg.lstsq(terms, values).solution
+    by_chance = number * (values - fitted).square().sum() / (count - number)
+    return fitted * (1 - by_chance / fitted.square().sum().clamp_min(1e-30)).clamp_min(0.0)
+
+
+def _filtered(half_map: Float[Tensor, "d d d"], consensus: Consensus) -> Float[Tensor, "d d d"]:
+    """The share of signal in a half map is what two of them have in common."""
+    fsc = consensus.half_map_fsc
+    return filter_shells(half_map, torch.cat([fsc.clamp(0, 1), fsc.new_zeros(1)]))

@@ -1,0 +1,106 @@
+"""From particles with rough poses to the same file with better ones, and what was found on the way."""
+
+import json
+import math
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoformer import __version__
+from cryoformer.device import check_device
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.posed import posed_file, write_poses
+from cryoformer.particles import check_images
+from cryoformer.poses.rounds import ImageSettings, Poses, Refinement, refine_poses
+from cryoformer.progress import RunLog
+
+RECORD = "refinement.json"
+POSTERIORS = "poses.npz"
+
+
+def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
+    """Refine the poses of all particles of ``source`` into the folder ``out``; returns one sentence on what was found.
+
+    The folder gets the particle file in its own format with other poses, ``poses.npz`` (``turn_radians``,
+    ``shift_angstrom`` and ``covariance`` of every particle, relative to the poses given) and ``refinement.json``. A
+    call that was stopped goes on where it stood.
+
+    Raises:
+        InputError: anything wrong with the files, or a folder that holds something else.
+    """
+    check_device(settings.device)
+    asked = {**source.facts(), **asdict(settings)}
+    record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
+    earlier = _earlier(out, asked)
+    pickles = source.poses is not None or source.particles.is_dir() or source.particles.suffix.lower() == ".pkl"
+    particles, _ = source.load(settings.seed)
+    target = posed_file(particles.source, out, pickles)
+    if earlier.get("finished"):
+        return f"{target}: is there already; nothing to do"
+    check_images(particles)
+    _write(record, {"asked": asked, "finished": False})
+    with RunLog(None) as log:
+        found = refine_poses(particles, settings, out / "cache", checkpoint, log)
+        log.say(f"done in {log.elapsed / 60:.1f} min")
+    write_poses(found.kept.applied(particles), out, source.datadir, pickles)
+    mean, covariance = found.kept.mean.numpy(), found.kept.covariance.numpy()
+    with atomic_path(out / POSTERIORS) as temporary, temporary.open("wb") as file:
+        np.savez(file, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)
+    _write(record, {"asked": asked, "finished": True, **_result(found)})
+    checkpoint.unlink()
+    shutil.rmtree(out / "cache", ignore_errors=True)
+    return f"{target}: {_sentence(found.kept)}"
+
+
+def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call left in the folder.
+
+    Raises:
+        InputError: it was asked something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return {}
+    try:
+        found: dict[str, Any] = json.loads((out / RECORD).read_text())
+    except (OSError, ValueError):
+        found = {}
+    if found.get("asked") != asked:
+        raise InputError(
+            f"{out}: exists, and holds no refinement of these particles with these settings: choose another"
+        )
+    return found
+
+
+def _result(found: Refinement) -> dict[str, Any]:
+    (turn, shift), prior = found.kept.unknown, found.kept.prior
+    return {
+        "cryoformer": __version__,
+        "poses_changed": bool(found.kept.mean.any()),
+        "given_turn_degrees": math.degrees(prior.turn),
+        "given_shift_angstrom": prior.shift,
+        "unknown_turn_degrees": turn,
+        "unknown_shift_angstrom": shift,
+        "rounds": list(found.rounds),
+    }
+
+
+def _sentence(kept: Poses) -> str:
+    off = f"{math.degrees(kept.prior.turn):.2f} degrees about an axis and {kept.prior.shift:.2f} A along one"
+    if not kept.mean.any():
+        return f"the poses stay as they were: half maps agree no better under others (errors of {off}, at most)"
+    turn, shift = kept.unknown
+    return (
+        f"the poses given were off by {off} (standard deviations, as the images say); {turn:.2f} degrees and "
+        f"{shift:.2f} A remain unknown"
+    )
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1))

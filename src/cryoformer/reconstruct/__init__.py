@@ -1,1 +1,0 @@
-"""From images to conformations: consensus, occupancy, linear subspace, CryoFormer, latents."""

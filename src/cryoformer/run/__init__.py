@@ -1,0 +1,1 @@
+"""A run from particles to a folder, and a finished run opened again."""

@@ -1,0 +1,199 @@
+"""The folder of a run: what it holds, and a finished run opened for assessment and exploration.
+
+config.yaml                       everything needed to repeat the run
+latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
+rows.npy                          rows of the particle file, where not all of them are used
+metrics.jsonl                     a line per epoch and per stage
+checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
+checkpoints/training.safetensors   where training stands
+checkpoints/model.safetensors      the finished model
+checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
+                                   replaces by a linear map from latents
+volumes/consensus.mrc, occupancy.mrc, flexible.mrc
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.checkpoint import load_tensors
+from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.fourier_model import FourierConformationModel
+from cryoformer.errors import InputError
+from cryoformer.files import atomic_path
+from cryoformer.model.cryoformer import CryoFormer
+from cryoformer.model.fourier import FourierCryoFormer, new_network
+from cryoformer.model.model_config import ModelConfig
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Names inside the folder of a run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def latents(self) -> Path:
+        return self.root / "latents.npz"
+
+    @property
+    def rows(self) -> Path:
+        return self.root / "rows.npy"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    def checkpoint(self, name: str) -> Path:
+        """``consensus``, ``subspace``, ``training``, ``model`` or ``image_encoder``."""
+        return self.root / "checkpoints" / f"{name}.safetensors"
+
+    def write_config(self, facts: dict[str, Any]) -> None:
+        """``config.yaml``."""
+        with atomic_path(self.config) as temporary:
+            temporary.write_text(yaml.safe_dump(facts, sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """``config.yaml`` as a dictionary.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        try:
+            facts = yaml.safe_load(self.config.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"{self.root}: not the folder of a run: config.yaml cannot be read ({error})") from None
+        if not isinstance(facts, dict) or "settings" not in facts:
+            raise InputError(f"{self.config}: not the settings of a run; was it edited by hand?")
+        return facts
+
+    def write_latents(self, mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]) -> None:
+        """``latents.npz``."""
+        with atomic_path(self.latents) as temporary, temporary.open("wb") as file:
+            np.savez(file, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
+
+
+class Run:
+    """A finished run, read only. Volumes are [z, y, x] at the images' box, on the scale of normalised images."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, paths = path, RunPaths(path)
+        self.config = paths.read_config()
+        if not paths.checkpoint("model").exists():
+            raise InputError(f"{path}: the run is not finished; go on with 'cryoformer train ... --resume'")
+        tensors, facts = load_tensors(paths.checkpoint("model"))
+        self.pixel_size_angstrom = float(facts["pixel_size_angstrom"])
+        self.model = model_from_tensors(tensors, facts)
+        self.box = self.model.box
+        with np.load(paths.latents, allow_pickle=False) as latents:
+            self.latents_mean, self.latents_covariance = latents["mean"], latents["covariance"]
+        has_subspace = paths.checkpoint("subspace").exists()
+        self._linear = load_tensors(paths.checkpoint("subspace"))[0] if has_subspace else None
+        consensus, _ = load_tensors(paths.checkpoint("consensus"))
+        self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
+        self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
+        # None for a run that was not started from a subspace.
+        self.subspace_latents: Float[np.ndarray, "n q"] | None = (
+            self._linear["latents"].numpy() if self._linear else None
+        )
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        path = RunPaths(self.path).metrics
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.strip()]
+
+    def particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Density of these particles (from 0).
+
+        Raises:
+            InputError: a particle that is not in the run.
+        """
+        return self.latent_volumes(self.latents_mean[self._checked(indices)])
+
+    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Density at points of the latent space.
+
+        Raises:
+            InputError: points of the wrong dimension.
+        """
+        dimension = self.latents_mean.shape[1]
+        if latents.ndim != 2 or latents.shape[1] != dimension:
+            raise InputError(
+                f"latent points of shape {latents.shape}: expected rows of {dimension} numbers, as in {self.path}"
+            )
+        return self.model.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
+
+    def subspace_particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Density of these particles by the linear subspace, where the run has one."""
+        return self.subspace_latent_volumes(self._subspace["latents"].numpy()[self._checked(indices)])
+
+    def subspace_latent_volumes(self, latents: Float[np.ndarray, "m q"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Density at points of the linear subspace's own latent space."""
+        for point in torch.as_tensor(np.asarray(latents, dtype=np.float32)):
+            yield (self._subspace["mean"] + torch.tensordot(point, self._subspace["basis"], dims=1)).numpy()
+
+    @property
+    def _subspace(self) -> dict[str, Tensor]:
+        if self._linear is None:
+            raise InputError(f"{self.path}: this run has no linear subspace (it was trained without)")
+        return self._linear
+
+    def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        rows = np.asarray(indices, dtype=np.int64)
+        count = len(self.latents_mean)
+        if rows.size and (rows.min() < 0 or rows.max() >= count):
+            raise InputError(f"particle {int(rows.max())}: expected numbers from 0 to {count - 1}, the run has {count}")
+        return rows
+
+
+def open_run(path: Path | str) -> Run:
+    """A finished run.
+
+    Raises:
+        InputError: no run there, an unfinished one, or damaged files.
+    """
+    return Run(Path(path))
+
+
+def model_tensors(model: ConformationModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The model as tensors and facts for a checkpoint."""
+    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    tensors |= {"base": model.base, "window": model.window, "gain": model.gain}
+    facts = {"model": dict(vars(model.network.config)), "pixel_size_angstrom": model.pixel_size_angstrom}
+    return tensors, facts
+
+
+def model_from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> ConformationModel:
+    """The inverse of :func:`model_tensors`."""
+    base = tensors["base"]
+    network = new_network(ModelConfig(**facts["model"]), base.shape[-1])
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    network.to(base.device)
+    model = new_model(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
+    model.gain = tensors["gain"]
+    return model
+
+
+def new_model(network: CryoFormer, base: Tensor, window: Tensor, pixel_size_angstrom: float) -> ConformationModel:
+    """The model of the network's domain."""
+    if isinstance(network, FourierCryoFormer):
+        return FourierConformationModel(network, base, window, pixel_size_angstrom)
+    return ConformationModel(network, base, window, pixel_size_angstrom)

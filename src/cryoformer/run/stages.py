@@ -1,0 +1,171 @@
+"""The stages of a run: consensus -> occupancy -> linear subspace -> CryoFormer, coarse to fine -> latents.
+
+Every stage leaves a checkpoint when it is done, training also while it goes on; a run that was killed continues from
+the last one with ``--resume``.
+"""
+
+import logging
+import shutil
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.seed import seed_everything
+from torch import Tensor
+
+from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.decode.density_model import ConformationModel
+from cryoformer.errors import InputError
+from cryoformer.files import write_mrc_volume
+from cryoformer.images.fourier_images import Images
+from cryoformer.images.streamed import prepare_images
+from cryoformer.linear.consensus import Consensus, reconstruct_consensus
+from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
+from cryoformer.particles import Particles
+from cryoformer.poses.check import check_poses, sample_for_check
+from cryoformer.progress import RunLog
+from cryoformer.run.run_folder import RunPaths, model_tensors
+from cryoformer.training.conditioning import conditioning
+from cryoformer.training.encoder_inputs import KnownLatents
+from cryoformer.training.held_out_filter import split_held_out
+from cryoformer.training.schedule import CoarseToFine
+from cryoformer.training.start import Start, subspace_start, unaided_start
+from cryoformer.training.train_config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+# A decoder whose density varies by less than this share of its own spread ignores its latents.
+LEAST_CONDITIONING = 0.02
+
+
+class Reconstruction:
+    """The stages of one run, in order, each loaded where it is already done."""
+
+    def __init__(self, paths: RunPaths, particles: Particles, config: TrainConfig, max_minutes: float | None) -> None:
+        self.paths, self.particles, self.config = paths, particles, config
+        device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        accelerator, _, number = device.partition(":")
+        devices: Any = [int(number)] if number else config.devices
+        try:
+            self.fabric = Fabric(accelerator=accelerator, devices=devices, precision="32-true")
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"device {config.device!r} cannot be used: {error}") from None
+        self.fabric.launch()
+        self.main = self.fabric.is_global_zero
+        self.budget = None if max_minutes is None else 60.0 * max_minutes
+        seed_everything(config.seed, verbose=False)
+
+    def run(self) -> str:
+        """All stages."""
+        before = 0.0
+        if self.paths.checkpoint("training").exists():
+            before = float(load_tensors(self.paths.checkpoint("training"))[1]["elapsed"])
+        with RunLog(self.paths.metrics if self.main else None, before) as log:
+            self.log = log
+            images = self._prepare()
+            consensus = self._consensus(images)
+            images = images.with_noise(consensus.noise_power)
+            start = self._start(images, consensus)
+            stages = CoarseToFine(self.paths if self.main else None, self.config, self.fabric, log, self.budget)
+            trained = stages.train(images, consensus, start, self.paths.checkpoint("training"))
+            assert trained.latents is not None
+            assert trained.covariance is not None
+            points = trained.model.points(trained.model.box)
+            spread = conditioning(trained.model, points, KnownLatents(trained.latents))
+            self._finish(trained.model, trained.latents, trained.covariance, spread)
+            log.record(stage="done", conditioning=spread)
+            log.say(f"done in {log.elapsed / 60:.1f} min")
+        return self._verdict(spread)
+
+    def _prepare(self) -> Images:
+        self.log.stage("reading images")
+        count, seen = len(self.particles), [0]
+
+        def progress(rows: int) -> None:
+            seen[0] += rows
+            self.log.advance(seen[0] / count, f"{seen[0]} of {count} images")
+
+        cache = self.paths.root / "cache" / str(self.fabric.global_rank)
+        settings = self.config
+        return prepare_images(
+            self.particles,
+            cache,
+            settings.invert,
+            settings.memory_gib,
+            self.fabric.device,
+            settings.seed,
+            progress,
+            normalise=settings.normalise,
+            ctf_applied=settings.ctf_applied,
+        )
+
+    def _consensus(self, images: Images) -> Consensus:
+        path = self.paths.checkpoint("consensus")
+        if path.exists():
+            tensors, _ = load_tensors(path, images.device)
+            return Consensus(**tensors)
+        self.log.stage("consensus")
+        consensus = reconstruct_consensus(images)
+        if self.main:
+            self._write_volume("consensus", consensus.volume, images)
+            for number, half in enumerate(consensus.halves, start=1):
+                self._write_volume(f"consensus_half{number}", half, images)
+            save_tensors(path, dict(vars(consensus)), {})
+        self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
+        if self.main:
+            self._check_poses(images)
+        return consensus
+
+    def _check_poses(self, images: Images) -> None:
+        """Say so where poses are not good enough to look for motion."""
+        check = check_poses(sample_for_check(images, self.config.subspace.box))
+        self.log.record(stage="poses", are_off=check.are_off, sentence=check.sentence)
+        if check.are_off:
+            logger.warning("%s: %s", self.particles.source, check.sentence)
+
+    def _start(self, images: Images, consensus: Consensus) -> Start:
+        if self.config.fits_subspace:
+            return subspace_start(self._linear(images, consensus), consensus.volume, self.config)
+        self.log.say("no linear subspace: the points decoded are all that the consensus occupies")
+        start = unaided_start(images, consensus.volume, self.config)
+        if self.main:
+            self._write_volume("occupancy", start.occupancy, images)
+            # What is decoded, as whoever reads the file takes it.
+            self._write_volume("flexible", start.window, images)
+        return start
+
+    def _linear(self, images: Images, consensus: Consensus) -> LinearStage:
+        path = self.paths.checkpoint("subspace")
+        if path.exists():
+            return LinearStage(**load_tensors(path, images.device)[0])
+        self.log.stage("linear subspace")
+        rows, _ = split_held_out(len(images), self.config.seed)
+        linear = fit_linear_stage(images, consensus.volume, self.config, self.log, rows.to(images.device))
+        if self.main:
+            self._write_volume("occupancy", linear.occupancy, images)
+            self._write_volume("flexible", linear.flexible, images)
+            save_tensors(path, dict(vars(linear)), {})
+        return linear
+
+    def _finish(self, model: ConformationModel, latents: Tensor, covariance: Tensor, spread: float) -> None:
+        if not self.main:
+            return
+        self.paths.write_latents(latents, covariance)
+        tensors, facts = model_tensors(model)
+        save_tensors(self.paths.checkpoint("model"), tensors, facts | {"conditioning": spread})
+        self.paths.checkpoint("training").unlink(missing_ok=True)
+        shutil.rmtree(self.paths.root / "cache", ignore_errors=True)
+
+    def _verdict(self, spread: float) -> str:
+        if spread < LEAST_CONDITIONING:
+            return (
+                f"{self.paths.root}: finished, but the decoder ignores its latents: densities vary by {spread:.3f} of "
+                "their own spread. Either the particles do not move, or the data do not show it."
+            )
+        root = self.paths.root
+        return f"{root}: finished; see 'cryoformer analyze {root}', and 'cryoformer validate {root}' for what is chance"
+
+    def _write_volume(self, name: str, volume: Tensor, images: Images) -> None:
+        self.paths.volumes.mkdir(parents=True, exist_ok=True)
+        path = self.paths.volumes / f"{name}.mrc"
+        write_mrc_volume(path, volume.cpu().numpy(), images.voxel_angstrom)

@@ -1,0 +1,104 @@
+"""What training starts from: the points to decode, what is known of their density, and latents where there are any."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.decode.density_model import ConformationModel, crop_volume, resample_volume
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.slices import fourier_from_volume
+from cryoformer.linear.linear_stage import LinearStage
+from cryoformer.linear.normal_equations import shell_mean
+from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.model.fourier import FourierCryoFormer, new_network
+from cryoformer.run.run_folder import new_model
+from cryoformer.training.train_config import TrainConfig, resolve_stages
+
+# Without a subspace nothing is known of how much density varies: as much as this share of its spread, say.
+VARYING_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Start:
+    """Volumes are [z, y, x] at the images' box.
+
+    Attributes:
+        occupancy: soft mask of what can hold density.
+        window: soft mask of what the network decodes.
+        deviation: standard deviation of the density that the network is to give.
+        power: its power per shell 0 .. D / 2 - 1.
+        latents, covariance: of every image; None where the network reads the images themselves.
+        posterior: whether the latents are posterior means, of that covariance.
+    """
+
+    occupancy: Float[Tensor, "d d d"]
+    window: Float[Tensor, "d d d"]
+    deviation: float
+    power: Float[Tensor, " s"]
+    latents: Float[Tensor, "n k"] | None
+    covariance: Float[Tensor, "n k k"] | None
+    posterior: bool
+
+    def model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
+        """An untrained network over the points to decode, with the consensus as its base (``config.base``)."""
+        box = consensus.shape[-1]
+        settings = config.model
+        if settings.encoder == "mlp":
+            image_box = settings.image_box or resolve_stages(config, box)[0].box
+            settings = replace(settings, image_box=min(image_box, box))
+        elif self.latents is not None:
+            settings = replace(settings, latent_dimension=self.latents.shape[1])
+        torch.manual_seed(config.seed)
+        network = new_network(settings, box).to(consensus.device)
+        if isinstance(network, FourierCryoFormer):
+            network.set_amplitude(torch.cat([self.power, self.power[-1:]]).sqrt())
+        else:
+            network.set_density_scale(self.deviation)
+        base = consensus * self.occupancy if config.base else torch.zeros_like(consensus)
+        return new_model(network, base, self.window, pixel_size)
+
+
+def subspace_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
+    """Flexible (or occupied) points, and the latents of the linear subspace unless the network reads images."""
+    if config.base:
+        deviation, power = float(linear.density_scale), _power(linear.basis)
+    else:
+        deviation, power = _whole(consensus, linear.occupancy)
+    reads_images = config.model.encoder == "mlp"
+    return Start(
+        occupancy=linear.occupancy,
+        window=linear.flexible if config.decode == "flexible" else linear.occupancy,
+        deviation=deviation,
+        power=power,
+        latents=None if reads_images else linear.latents,
+        covariance=None if reads_images else linear.covariance,
+        posterior=not reads_images,
+    )
+
+
+def unaided_start(images: Images, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
+    """All occupied points; latents, where there are any, drawn from their prior N(0, I)."""
+    low = min(config.subspace.box, images.box)
+    pixel_size = images.voxel_angstrom * images.box / low
+    occupancy = resample_volume(occupancy_mask(crop_volume(consensus, low), pixel_size), images.box)
+    deviation, power = _whole(consensus, occupancy)
+    share = VARYING_SHARE if config.base else 1.0
+    latents = covariance = None
+    if config.model.encoder != "mlp":
+        count, k = len(images), config.subspace.dimension
+        generator = torch.Generator().manual_seed(config.seed + 4)
+        latents = torch.randn(count, k, generator=generator).to(images.device)
+        covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)
+    return Start(occupancy, occupancy, share * deviation, share**2 * power, latents, covariance, posterior=False)
+
+
+def _whole(consensus: Tensor, occupancy: Tensor) -> tuple[float, Tensor]:
+    """Deviation and power of all density: without a base the network has to give it, not only what varies."""
+    return float(consensus[occupancy > 0.5].std()), _power((consensus * occupancy)[None])
+
+
+def _power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, " s"]:
+    """Summed power per shell."""
+    return shell_mean(fourier_from_volume(volumes).abs().square(), volumes.shape[-1]).sum(dim=0)

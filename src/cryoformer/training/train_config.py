@@ -1,0 +1,183 @@
+"""Settings of a reconstruction: presets, recipe files and overrides, checked in one place."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cryoformer.errors import InputError
+from cryoformer.images.preparation import CtfApplied
+from cryoformer.model.model_config import ModelConfig
+
+Preset = Literal["quick", "default", "paper"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SubspaceConfig(_Settings):
+    """Stage B, :mod:`cryoformer.linear.ppca`."""
+
+    box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
+    dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
+    images: int = Field(default=50_000, ge=100, description="Images that the EM goes over, at most")
+    iterations: int = Field(default=40, ge=1, description="EM steps, at most")
+    tolerance: float = Field(default=0.005, ge=0, description="Stop at gains below this share of the likelihood")
+
+
+class Stage(_Settings):
+    """One resolution of the training, :mod:`cryoformer.training.trainer`."""
+
+    box: int = Field(ge=8, description="Box the images are Fourier-cropped to (at most their own)")
+    epochs: float = Field(gt=0)
+    batch: int | None = Field(default=None, ge=1, description="Images a step; None: 32 of few images, 128 of many")
+
+
+class TrainConfig(_Settings):
+    """Everything that decides a run. The defaults are the preset ``default``."""
+
+    seed: int = 0
+    device: str = "auto"
+    devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
+    precision: Literal["auto", "32"] = "auto"
+    invert: Literal["auto", "yes", "no"] = "auto"
+    normalise: bool = Field(default=True, description="Background of every image to mean 0 and deviation 1")
+    ctf_applied: CtfApplied = Field(default="auto", description="What was done to the images with their CTF")
+    memory_gib: float = Field(
+        default=2.0, ge=0, description="Images are kept in memory if they fit into this, else read from disk as used"
+    )
+    subspace: SubspaceConfig = SubspaceConfig()
+    model: ModelConfig = ModelConfig()
+    latents: Literal["subspace", "free"] = Field(
+        default="subspace",
+        description="Latents of the linear subspace, or random ones that are learnt with the network and need none",
+    )
+    decode: Literal["flexible", "occupied"] = Field(
+        default="flexible",
+        description="Points that the transformer decodes: where density varies, or all that hold density (as always "
+        "without a subspace)",
+    )
+    base: bool = Field(
+        default=True, description="Add the transformer's density to the back-projection of what it leaves"
+    )
+    stages: tuple[Stage, ...] = (
+        Stage(box=32, epochs=4, batch=64),
+        Stage(box=64, epochs=2),
+        Stage(box=128, epochs=2),
+    )
+    full_box: bool = Field(
+        default=True, description="End at the images' own box: the last stage's box is replaced by it"
+    )
+    images_per_state: int | None = Field(
+        default=None, ge=1, description="Images that share a decoded density; None: as many as their latents allow"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0)
+    table_learning_rate: float = Field(default=1e-2, gt=0)
+    latent_learning_rate: float = Field(default=3e-2, gt=0, description="Of free latents")
+    refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
+    latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+
+    @property
+    def fits_subspace(self) -> bool:
+        """Whether stage B is needed: for its latents, or to find the flexible points."""
+        return self.latents == "subspace" and (self.model.encoder != "mlp" or self.decode == "flexible")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model(cls, value: Any) -> Any:
+        try:
+            return ModelConfig(**value) if isinstance(value, dict) else value
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "quick": {
+        "stages": [{"box": 32, "epochs": 3, "batch": 64}, {"box": 64, "epochs": 1}, {"box": 128, "epochs": 1}],
+        "subspace": {"iterations": 12},
+    },
+    # The paper's settings as far as it gives them: pose-blind image encoder, all occupied points, no base density, no
+    # short cuts for F_D, one resolution, 100 epochs. Batch and learning rates, which it does not give, are ours.
+    # `model.encoder: latent` on top of it trains the same network from the subspace's latents.
+    "paper": {
+        "base": False,
+        "decode": "occupied",
+        "refine_latents": False,
+        "stages": [{"box": 128, "epochs": 100}],
+        "model": {"encoder": "mlp", "query_injection": 0.0, "cross_attention_values": "queries",
+                  "spatial_residual": False, "encoder_residual": False},
+    },
+}  # fmt: skip
+
+
+def load_config(
+    preset: str = "default", recipe: Path | None = None, overrides: dict[str, Any] | None = None
+) -> TrainConfig:
+    """Preset, then recipe file, then overrides (dotted keys reach into groups, ``model.queries``).
+
+    Raises:
+        InputError: an unreadable recipe, or a setting that does not exist or cannot have this value.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    settings: dict[str, Any] = _merge({}, PRESETS[preset])
+    if recipe is not None:
+        try:
+            loaded = yaml.safe_load(recipe.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{recipe}: cannot be read as YAML: {error}") from None
+        if not isinstance(loaded, dict):
+            raise InputError(f"{recipe}: expected settings as 'name: value' lines")
+        settings = _merge(settings, loaded)
+    for key, value in (overrides or {}).items():
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        settings = _merge(settings, nested)
+    try:
+        config = TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"setting {place}: {first['msg']} (got {first['input']!r})") from None
+    _check_together(config)
+    return config
+
+
+def _check_together(config: TrainConfig) -> None:
+    if config.latents == "free" and config.model.encoder == "mlp":
+        raise InputError(
+            "setting latents: 'free' with model.encoder 'mlp', which reads images, not latents; leave one of them out"
+        )
+    alone = config.latents == "free" or config.model.encoder == "mlp" or config.model.domain == "fourier"
+    if alone and (config.images_per_state or 1) > 1:
+        raise InputError(
+            "setting images_per_state: only images with known latents share a decoded density, and only in real space; "
+            "expected 1, or nothing"
+        )
+    if config.latents == "free" and config.devices > 1:
+        raise InputError("setting devices: free latents (latents: free) are learnt in one process; expected 1")
+
+
+def resolve_stages(config: TrainConfig, box: int) -> list[Stage]:
+    """The stages for images of this box: none larger than it, the last at it (with ``full_box``), none twice."""
+    stages = [stage.model_copy(update={"box": min(stage.box, box)}) for stage in config.stages]
+    if config.full_box:
+        stages[-1] = stages[-1].model_copy(update={"box": box})
+    return [
+        stage
+        for stage, after in zip(stages, [*stages[1:], None], strict=True)
+        if after is None or stage.box < after.box
+    ]
+
+
+def _merge(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in other.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,281 @@
+r"""Stage C: the network learns by the projection loss (paper eq. 5), one resolution after the other.
+
+For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the stage's box,
+
+    L = mean_i sum_k w_k |R_i(k) - C_i P_i[w sigma_T(.; z_i)](k)|^2 / s^2(k)  /  number of coefficients
+
+with the noise spectrum s^2 and the half-plane's weights w_k (Parseval). The value 1 means that only noise is left.
+
+Images with neighbouring latents share a decoded density (:mod:`.cells`): z_i above is the mean latent of its cell.
+
+What a stage ends with is the running average of the parameters over about the last hundred steps (Polyak & Juditsky
+1992): at these signal-to-noise ratios it takes off as much noise as several epochs more.
+
+Order and learning rate depend on the step and the seed alone, so a run that was stopped at any step goes on as if it
+had not been.
+"""
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.model.tiled_attention import small_operations
+from cryoformer.training.encoder_inputs import EncoderInputs
+from cryoformer.training.held_out_filter import HeldOutFilter, held_out_filter, split_held_out
+from cryoformer.training.shared_states import means
+from cryoformer.training.train_config import Stage, TrainConfig
+
+WARM_UP_STEPS = 50
+FINAL_RATE = 0.05
+# A step should see this many different states, whatever its images could share.
+STATES_A_BATCH = 8
+# Images a step, unless the stage says it: an epoch of few images should have this many steps; of many, a step may as
+# well have more images, which share states; but what it makes of each costs 4 bytes a point several times over.
+STEPS_AN_EPOCH = 140
+LEAST_BATCH, LARGEST_BATCH = 32, 128
+POINTS_A_BATCH = 2**24
+AVERAGE_DECAY = 0.99
+# A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise
+# (if latents are known from the start).
+FALL = 0.02
+
+
+@dataclass
+class StageState:
+    """Where a stage stands; what a checkpoint holds beside parameters and optimiser."""
+
+    stage: int
+    step: int = 0
+    seconds: float = 0.0
+    held_out_gain: float | None = None  # of the last full epoch
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step tells the log: the loss and the loss of the base alone, of the last batch or epoch."""
+
+    stage: int
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    base_loss: float
+    images_per_second: float
+    held_out_gain: float | None  # log likelihood per held-out image over the base alone; at the end of an epoch
+
+
+class StageTrainer:
+    """Trains the network at one box. ``images`` are those of that box; ``conditions`` what is read of each."""
+
+    def __init__(
+        self,
+        model: ConformationModel,
+        images: Images,
+        conditions: EncoderInputs,
+        stage: Stage,
+        config: TrainConfig,
+        fabric: Fabric,
+    ) -> None:
+        self.model, self.conditions = model, conditions
+        self.stage, self.config, self.fabric = stage, config, fabric
+        self.points: DecodedPoints = model.points(images.box)
+        self.residuals = images.minus(crop_volume(model.base, images.box))
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
+        self.batch = stage.batch or images_a_step(len(self.rows), len(self.points.voxels))
+        self.images_per_state = 1
+        if model.shares_states:
+            most = max(1, self.batch // STATES_A_BATCH)
+            self.images_per_state = config.images_per_state or conditions.images_per_state(self.rows, most)
+        self._plans: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self.steps_per_epoch = math.ceil(len(self.rows) / self.batch)
+        self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
+        self.weights = loss_weights(images)
+        self.coefficients = coefficient_count(images)
+        self.seconds_per_image = 0.0
+        groups = model.network.parameter_groups()
+        latents = [] if (learnt := conditions.learnt) is None else [learnt]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": groups["tables"], "lr": config.table_learning_rate},
+                {"params": groups["networks"], "lr": config.learning_rate},
+                *({"params": [table], "lr": config.latent_learning_rate} for table in latents),
+            ],
+            betas=(0.9, 0.99),
+            eps=1e-15,
+            fused=True,
+        )
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self.average = copy.deepcopy(model.network).requires_grad_(False)
+        self.network, self.optimizer = fabric.setup(model.stage_network(self.points), optimizer)
+
+    @small_operations()
+    def run(
+        self,
+        state: StageState,
+        report: Callable[[StepReport], None],
+        checkpoint: Callable[[StageState], None],
+        budget: Callable[[float], float] | None = None,
+    ) -> None:
+        """Train from ``state`` to the end of the stage, until held-out images lose by it, or the budget is spent.
+
+        ``budget`` gives the seconds this stage may take for the seconds that an image takes. With one, the learning
+        rate falls with whatever runs out first, steps or time, so that the stage always ends at the small rate.
+        """
+        started, before = time.monotonic(), state.seconds
+        last_saved, epoch_started = started, started
+        losses, base_losses, seen, trained = [], [], 0, 0
+        batches = self.residuals.batches(self._schedule(state.stage, state.step))
+        while True:
+            spent = time.monotonic() - started + before
+            per_image = (time.monotonic() - started) / trained if trained else 0.0
+            done = max(state.step / self.steps, spent / max(budget(per_image), 1e-9) if budget else 0.0)
+            if done >= 1.0:
+                break
+            rows, residuals = next(batches)
+            epoch, place = divmod(state.step, self.steps_per_epoch)
+            cell = self._plan(state.stage, epoch)[place][1]
+            loss, base_loss = self._step(rows, cell, residuals, self._rate(state.step, done))
+            self._average(state.step)
+            losses.append(loss)
+            base_losses.append(base_loss)
+            seen += len(rows)
+            trained += len(rows)
+            state.step += 1
+            state.seconds = time.monotonic() - started + before
+            ended = state.step % self.steps_per_epoch == 0 or state.step == self.steps
+            gain = self.held_out_filter().log_likelihood if ended else None
+            now = time.monotonic()
+            kept = slice(None) if ended else slice(-20, None)
+            report(
+                StepReport(
+                    stage=state.stage,
+                    step=state.step,
+                    steps=self.steps,
+                    epoch=(state.step - 1) // self.steps_per_epoch,
+                    loss=_mean(losses[kept]),
+                    base_loss=_mean(base_losses[kept]),
+                    images_per_second=seen / max(now - epoch_started, 1e-9),
+                    held_out_gain=gain,
+                )
+            )
+            if ended:
+                losses, base_losses, seen, epoch_started = [], [], 0, now
+            self.seconds_per_image = (now - started) / trained
+            if gain is not None:
+                falls = state.held_out_gain is not None and gain < state.held_out_gain - FALL * abs(state.held_out_gain)
+                if falls and self.conditions.known:
+                    break
+                state.held_out_gain = gain
+            if now - last_saved > self.config.checkpoint_seconds:
+                checkpoint(state)
+                last_saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Put the averaged parameters into the model."""
+        self.model.network.load_state_dict(self.average.state_dict())
+
+    def held_out_filter(self) -> HeldOutFilter:
+        """How the averaged network does on the held-out images."""
+        averaged = copy.copy(self.model)
+        averaged.network = self.average
+        self.conditions.read_held_out(averaged, self.residuals, self.held_out)
+        return held_out_filter(averaged, self.points, self.residuals, self.conditions, self.held_out, self.batch)
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))
+        for average, current in zip(self.average.parameters(), self.model.network.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
+
+    def _schedule(self, stage: int, step: int) -> Iterator[Tensor]:
+        """Rows of every step from ``step`` on."""
+        first, place = divmod(step, self.steps_per_epoch)
+        for epoch in itertools.count(first):
+            for rows, _ in self._plan(stage, epoch)[place:]:
+                yield rows
+            place = 0
+
+    def _plan(self, stage: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Rows of every step of an epoch and their cells within the step, by seed, stage and number alone."""
+        if epoch not in self._plans:
+            generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
+            cell = self.conditions.cells(self.rows, self.images_per_state, generator)
+            # Shared states in random order, the images of each side by side.
+            cell = torch.randperm(int(cell.max()) + 1, generator=generator).to(cell.device)[cell]
+            order = cell.argsort(stable=True)
+            steps = zip(self.rows[order].split(self.batch), cell[order].split(self.batch), strict=True)
+            # Reading ahead asks for the next epoch before this one is done.
+            self._plans = {e: plan for e, plan in self._plans.items() if e >= epoch - 1}
+            self._plans[epoch] = [self._share(rows, cell) for rows, cell in steps]
+        return self._plans[epoch]
+
+    def _share(self, rows: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Data parallel: every process takes its share (the last batch of an epoch may be too small)."""
+        if len(rows) >= self.fabric.world_size > 1:
+            rank, processes = self.fabric.global_rank, self.fabric.world_size
+            rows, cell = (x.tensor_split(processes)[rank] for x in (rows, cell))
+        return rows, cell.unique_consecutive(return_inverse=True)[1]
+
+    def _rate(self, step: int, done: float) -> float:
+        """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
+        warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+        return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+    def _step(self, rows: Tensor, cell: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
+        for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = full * rate
+        inputs, shared = self.conditions.inputs(rows), None
+        if self.images_per_state > 1:
+            inputs, shared = means(inputs, cell, int(cell[-1]) + 1), cell
+        predicted = self.model.predict(self.points, inputs, residuals, self.network, shared)
+        residual = residuals.coefficients
+        loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
+        total = loss
+        if (penalty := self.conditions.penalty(rows)) is not None:
+            # The loss is 2 / M of minus a log likelihood, M coefficients an image; so is the prior's share.
+            total = loss + 2.0 * penalty / self.coefficients
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is not finite at box {self.points.box}: lower learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(total)
+        self.optimizer.step()
+        with torch.no_grad():
+            base = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(rows)
+        return float(loss.detach()), float(base)
+
+
+def images_a_step(images: int, points: int) -> int:
+    """A power of two, by the number of images trained on and of points decoded."""
+    wanted = max(1, min(images // STEPS_AN_EPOCH, POINTS_A_BATCH // points, LARGEST_BATCH))
+    return max(LEAST_BATCH, 2 ** (wanted.bit_length() - 1))
+
+
+def loss_weights(images: Images) -> Float[Tensor, "d h"]:
+    """w_k / s^2(k) inside the Nyquist circle, over the number of coefficients there."""
+    weights = _plane_weights(images)
+    return weights / images.noise_deviation().square() / weights.sum()
+
+
+def coefficient_count(images: Images) -> float:
+    """Coefficients of the whole plane inside the Nyquist circle: as many real numbers as an image has there."""
+    return float(_plane_weights(images).sum())
+
+
+def _plane_weights(images: Images) -> Float[Tensor, "d h"]:
+    inside = radii(images.box, images.device) <= images.box // 2 - 1
+    return half_plane_weights(images.box, images.device) * inside
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(len(values), 1)

@@ -1,0 +1,93 @@
+"""Stage B of a run: images held out of training are held out of it too, and still get their latents."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryoformer.images.fourier_images import Images
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.linear_stage import LinearStage, _flexible, drawn_rows, fit_linear_stage
+from cryoformer.linear.occupancy import flexible_region, occupancy_mask
+from cryoformer.linear.ppca import PPCA, expectation, fit_ppca, linear_volumes, maximisation
+from cryoformer.progress import RunLog
+from cryoformer.training.held_out_filter import split_held_out
+from cryoformer.training.train_config import TrainConfig
+from toy_images import PIXEL, simulate
+
+CONFIG = TrainConfig.model_validate({"subspace": {"box": 16, "dimension": 2, "iterations": 4}})
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[torch.Tensor, torch.Tensor]:
+    return split_held_out(600, seed=0)
+
+
+@pytest.fixture(scope="module")
+def volume(moving) -> torch.Tensor:
+    return reconstruct_consensus(moving.images).volume
+
+
+@pytest.fixture(scope="module")
+def found(moving, rows, volume) -> LinearStage:
+    return fit_linear_stage(moving.images, volume, CONFIG, RunLog(None), rows[0])
+
+
+def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, volume, found) -> None:
+    train, held_out = rows
+    coefficients = moving.images.coefficients.clone()
+    coefficients[held_out] *= -3.0
+    images = replace(moving.images, coefficients=coefficients)
+    other = fit_linear_stage(images, volume, CONFIG, RunLog(None), train)
+    torch.testing.assert_close(other.latents[train], found.latents[train])
+    torch.testing.assert_close(other.flexible, found.flexible)
+    torch.testing.assert_close(other.density_scale, found.density_scale)
+    assert (other.latents[held_out] - found.latents[held_out]).abs().max() > 0.1
+
+
+def test_held_out_images_are_read_as_well_as_the_others(moving, rows, found) -> None:
+    t = torch.tensor(moving.t, dtype=torch.float32)
+    held_out = rows[1]
+    correlation = torch.corrcoef(torch.stack([found.latents[held_out, 0], t[held_out]]))[0, 1]
+    assert correlation.abs() > 0.8
+    assert torch.linalg.eigvalsh(found.covariance).min() > 0
+
+
+def test_a_draw_is_of_the_rows_given_in_their_order() -> None:
+    rows = torch.arange(0, 100, 3)
+    drawn = drawn_rows(rows, 10, seed=0)
+    assert len(drawn) == 10
+    assert (drawn[1:] > drawn[:-1]).all()
+    assert torch.isin(drawn, rows).all()
+    assert torch.equal(drawn_rows(rows, 50, seed=0), rows)
+
+
+def test_components_that_fit_noise_do_not_vary_anywhere() -> None:
+    """Nothing moves, and yet the EM leaves components: estimated for latents that know their noise they come out again
+    in both halves, and the voxels of the molecule all seem to vary."""
+    still = simulate(400, noise=1.5, seed=4, moves=False)
+    low = still.images
+    mean = reconstruct_consensus(low).volume
+    occupancy = occupancy_mask(mean, PIXEL)
+    fitted = _plain_em(low, fit_ppca(low, mean, occupancy, 3, 1, seed=0), occupancy, 6)
+    weak = torch.full((4, low.box // 2), 1e-6)
+    naive = [
+        linear_volumes(low.take(rows), _rows_of(fitted, rows), occupancy, weak).basis
+        for rows in (low.half(0), low.half(1))
+    ]
+    fooled = flexible_region(naive[0], naive[1], occupancy, PIXEL).sum()
+    found = (_flexible(low, fitted, occupancy) > 0.5).sum()  # a little wider: it has a soft edge
+    assert found < 0.3 * fooled
+
+
+def _plain_em(images: Images, subspace: PPCA, mask: torch.Tensor, steps: int) -> PPCA:
+    """With no image held out that would end it."""
+    variance = None
+    for _ in range(steps):
+        subspace, equations = expectation(images, subspace)
+        subspace, variance = maximisation(subspace, equations, mask, variance)
+    return expectation(images, subspace, accumulate=False)[0]
+
+
+def _rows_of(subspace: PPCA, rows: torch.Tensor) -> PPCA:
+    return replace(subspace, latents=subspace.latents[rows], covariance=subspace.covariance[rows])

@@ -1,0 +1,134 @@
+"""The linear subspace: it finds the motion, tells how sure it is, and finds none where there is none."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
+from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.occupancy import flexible_region, occupancy_mask
+from cryoformer.linear.ppca import PPCA, _canonical, expectation, fit_ppca
+from toy_images import BOX, PIXEL, blob, moving_centre, simulate
+
+
+@pytest.fixture(scope="module")
+def fitted(moving) -> PPCA:
+    mean = reconstruct_consensus(moving.images).volume
+    return fit_ppca(moving.images, mean, occupancy_mask(mean, PIXEL), 3, 8, seed=0)
+
+
+def test_latents_follow_the_motion(moving, fitted) -> None:
+    assert abs(spearmanr(fitted.latents[:, 0].numpy(), moving.t).statistic) > 0.9
+
+
+def test_motion_narrows_its_latent(fitted) -> None:
+    assert float(fitted.covariance[:, 0, 0].mean()) < 0.15
+
+
+def test_first_component_is_the_derivative_of_the_motion(moving, fitted) -> None:
+    step = (moving.density(0.9) - moving.density(0.1)).reshape(-1)
+    cosine = torch.cosine_similarity(fitted.basis[0].reshape(-1), step, dim=0)
+    assert abs(float(cosine)) > 0.8
+
+
+def test_log_likelihood_rises(moving) -> None:
+    mean = reconstruct_consensus(moving.images).volume
+    seen: list[float] = []
+    fit_ppca(moving.images, mean, torch.ones_like(mean), 2, 5, 0, lambda _, state: seen.append(state.log_likelihood))
+    assert all(later > earlier for earlier, later in pairwise(seen))
+
+
+def test_nothing_moves_nothing_found() -> None:
+    still = simulate(600, noise=0.7, seed=5, moves=False)
+    mean = reconstruct_consensus(still.images).volume
+    fitted = fit_ppca(still.images, mean, occupancy_mask(mean, PIXEL), 3, 12, seed=0)
+    information = 1 - fitted.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+    # The motion above explains nine tenths of its latent's variance. Noise that 600 images happen to share explains
+    # a little here too; nothing may come near a motion.
+    assert float(information.max()) < 0.3
+
+
+def test_backgrounds_that_were_subtracted_are_no_component() -> None:
+    """Noise in the mean of each background goes to the image's mean, in one piece with the lowest frequencies."""
+    still = simulate(1500, noise=0.7, seed=5, moves=False)
+    pixels = fourier_to_images(still.images.coefficients, BOX)
+    outside = (radii_of_pixels() > 0.95 * BOX / 2).reshape(BOX, BOX)
+    pixels -= pixels[:, outside].mean(dim=1)[:, None, None]
+    images = replace(still.images, coefficients=images_to_fourier(pixels))
+    found = reconstruct_consensus(images)
+    images = images.with_noise(found.noise_power)
+    fitted = fit_ppca(images, found.volume, occupancy_mask(found.volume, PIXEL), 2, 30, seed=0)
+    assert float((1 - fitted.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)).max()) < 0.1
+
+
+def radii_of_pixels() -> torch.Tensor:
+    axis = torch.arange(BOX) - BOX // 2
+    return (axis[:, None] ** 2 + axis**2).float().sqrt()
+
+
+def test_posterior_covariance_is_calibrated(moving, fitted) -> None:
+    """Against latents by regression on the truth: the errors are as large as the covariance says."""
+    design = np.stack([np.ones_like(moving.t), moving.t, moving.t**2, moving.t**3], axis=1)
+    latents = fitted.latents[:, 0].numpy()
+    error = latents - design @ np.linalg.lstsq(design, latents, rcond=None)[0]
+    variance = float(fitted.covariance[:, 0, 0].mean())
+    # The posterior mean scatters about its own expectation by less than the posterior's width.
+    assert 0.3 < error.var() / variance < 1.5
+
+
+def test_posterior_is_that_of_the_plain_equations(moving, fitted) -> None:
+    """E-step by one matrix of inner products against slices, residuals and inverses spelt out in float64."""
+    images = moving.images.take(torch.arange(20))
+    found, _ = expectation(images, replace(fitted, latents=fitted.latents[:20], covariance=fitted.covariance[:20]))
+    plane = SlicePlane.of_box(BOX)
+    volumes = torch.cat([fitted.mean[None], fitted.basis])
+    coefficients = fourier_from_volume(volumes).flatten(1)
+    table = torch.cat([coefficients.real, coefficients.imag]).T.contiguous()
+    deviation = plane.take(images.noise_deviation())
+    deviation[0] = torch.inf  # the image's mean
+    slices = extract_slices(table, interpolate_slices(plane, images.rotations), len(volumes)).to(torch.complex128)
+    slices = slices * (plane.take(images.ctf) / deviation)[..., None]
+    basis, residual = slices[..., 1:], plane.take(images.coefficients) / deviation - slices[..., 0]
+    precision = 2 * (basis.mH @ basis).real + torch.eye(basis.shape[2])
+    right = 2 * (basis.mH @ residual[..., None]).real
+    latents = torch.linalg.solve(precision, right)[..., 0]
+    gain = 0.5 * ((right[..., 0] * latents).sum() - torch.logdet(precision).sum()) / len(images)
+    # Inner products over some 200 coefficients in float32.
+    assert torch.allclose(found.latents.double(), latents, atol=1e-4)
+    assert torch.allclose(found.covariance.double(), torch.linalg.inv(precision), atol=1e-5)
+    assert found.log_likelihood == pytest.approx(float(gain), rel=1e-3)
+
+
+def test_canonical_form_keeps_the_densities(fitted) -> None:
+    turned = PPCA(
+        fitted.mean,
+        2.0 * torch.flip(fitted.basis, dims=(0,)),
+        torch.flip(fitted.latents, dims=(1,)) / 2.0 + 0.3,
+        fitted.covariance,
+        0.0,
+    )
+    again = _canonical(turned)
+    assert torch.allclose(again.volumes(again.latents[:3]), turned.volumes(turned.latents[:3]), atol=1e-4)
+    assert torch.allclose(again.latents.mean(dim=0), torch.zeros(3), atol=1e-5)
+
+
+def test_fixed_posteriors_stay(moving, fitted) -> None:
+    same, equations = expectation(moving.images, fitted, fixed=True)
+    assert equations is not None
+    assert torch.equal(same.latents, fitted.latents)
+
+
+def test_flexible_region_is_where_two_halves_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    signal = (blob(moving_centre(0.8), 8.0) - blob(moving_centre(0.2), 8.0))[None]
+    halves = [signal + 0.1 * torch.randn(1, BOX, BOX, BOX, generator=generator) for _ in range(2)]
+    occupied = (blob((0.0, 0.0, 0.0), 25.0) > 0.2).float()
+    region = flexible_region(halves[0], halves[1], occupied, PIXEL)
+    strong = (signal[0].abs() > 0.3).numpy()
+    assert region[strong].mean() > 0.95
+    assert region[signal[0].abs().numpy() < 0.01].mean() < 0.02
