@@ -1,5 +1,6 @@
 # make demo    simulate, reconstruct, evaluate and report into demo/ (makes .venv first)
 # make test    lint, types and tests
+# make docs    the documentation as a site, with warnings as errors, into build/site
 # make bench   timings, kept as JSON under benchmarks/
 # make experiments [SIZE=tiny]  the paper's experiments into experiments/ (hours at the size `everyday`)
 # make viewer  the viewer's page, built anew from viewer/ (needs npm)
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PACKAGING := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test bench experiments viewer screenshots clean
+.PHONY: demo test docs bench experiments viewer screenshots clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cryoformer demo --out demo
@@ -23,6 +24,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/tooling/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed-test
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
@@ -50,6 +55,10 @@ $(VENV)/.installed-demo: $(PACKAGING) $(VENV)/.created
 $(VENV)/.installed-test: $(PACKAGING) $(VENV)/.created
 	$(INSTALL) -e '.[test]'
 	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-docs: $(PACKAGING) $(VENV)/.created
+	$(INSTALL) -e '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -39,7 +39,8 @@ def convert(
             a folder, or a ``.pkl`` file, for cryoDRGN: poses.pkl (or that file), ctf.pkl and images.star, whose
             rows say which image is which.
         datadir: folder to look for the image stacks in first.
-        poses, ctf: cryoDRGN's poses.pkl and ctf.pkl, where ``source`` only lists images.
+        poses: cryoDRGN's poses.pkl, where ``source`` only lists images.
+        ctf: cryoDRGN's ctf.pkl, likewise.
         invert: whether a ``.cs`` file shall say that particles are dark: yes, no, or auto (what ``source`` says, or
             else the images).
 

@@ -1,7 +1,7 @@
 """Images as the reconstruction works on them: normalised, right way round, centred half-planes with their CTF.
 
 Poses are fixed here, so the shift of each particle is taken out once, by a phase factor, and projections need
-rotations only. :class:`FourierImages` lie in memory; :mod:`.streaming` reads those that do not fit. Both are
+rotations only. :class:`FourierImages` lie in memory; :mod:`.streamed` reads those that do not fit. Both are
 :class:`Images`: whatever goes over a data set asks for :meth:`Images.batches`.
 """
 

@@ -1,6 +1,6 @@
 """Particles on disk as :class:`Images`: in memory where they fit, else read batch by batch, ahead of the work.
 
-What happens to an image between disk and loss is in :mod:`.prepared_particles`. A data set that does not fit is read
+What happens to an image between disk and loss is in :mod:`.preparation`. A data set that does not fit is read
 from its stack at full box, and from a cache of half-planes in float16 at the coarse boxes, which are read many times.
 """
 
@@ -130,7 +130,7 @@ def prepare_images(
 
     Args:
         cache: folder for half-planes at coarse boxes; emptied first.
-        invert, normalise, ctf_applied: see :class:`.PreparedParticles`.
+        invert: see :class:`.PreparedParticles`, as for ``normalise`` and ``ctf_applied``.
         seed: of the halves, where the particle file has none.
 
     Raises:

@@ -3,7 +3,7 @@ r"""Stage A: the homogeneous density, by Wiener-filtered back-projection, with i
     V(k) = sum_i C_i Y_i / s_i^2  /  (sum_i C_i^2 / s_i^2 + 1 / tau^2(|k|)),   1 / tau^2 = data precision / SSNR
 
 with the spectral signal-to-noise ratio SSNR = FSC' / (1 - FSC'), FSC' = 2 FSC / (1 + FSC), from two half maps
-(Scheres, J. Mol. Biol. 2012). The same solve, fed with residuals, corrects a decoder (:mod:`.base`).
+(Scheres, J. Mol. Biol. 2012). The same solve, fed with residuals, corrects a decoder (:mod:`.static_density`).
 """
 
 from collections.abc import Callable

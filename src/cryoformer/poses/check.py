@@ -1,6 +1,6 @@
 """Whether poses are good enough to look for motion: particles that are turned wrongly look as if they moved.
 
-One step of the refinement of poses (:mod:`.pose_refinement`) at low resolution. If half maps agree better under the
+One step of the refinement of poses (:mod:`.rounds`) at low resolution. If half maps agree better under the
 poses that it finds, those given are off. Poses that are right are not made better, however the particles move; a motion
 that is large makes the estimate of the error too large.
 """
