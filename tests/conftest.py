@@ -11,6 +11,7 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from star_dataset import dataset  # noqa: E402, F401 (a fixture for all)
 from toy_images import moving, particle_file, small_run  # noqa: E402, F401 (fixtures for all)
 
 # No deadline: the first call of a torch operation is slow. Derandomised: a red run can be repeated.

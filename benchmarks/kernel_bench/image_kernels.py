@@ -11,6 +11,7 @@ import torch
 
 from cryoformer.formats.load import load_particles
 from cryoformer.formats.relion.star import write_particles_star
+from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.imaging.projection import OVERSAMPLING, image_band, splat_project
@@ -106,7 +107,11 @@ def _preparation(problem: Problem) -> Iterator[Kernel]:
         "FFT + 6 a pixel (normalise) + 70 a coefficient (phases, CTF); bytes: pixels 3 times, half-plane 4, CTF twice",
         count,
     )
-    yield "image preparation, from a stack on disk", lambda: prepare_images(particles, folder / "cache", "no"), work
+    yield (
+        "image preparation, from a stack on disk",
+        lambda: prepare_images(particles, folder / "cache", ImageSettings(invert="no")),
+        work,
+    )
     shutil.rmtree(folder)
 
 

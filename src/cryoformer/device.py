@@ -1,18 +1,20 @@
-"""Whether a device is there, before anything is read or written."""
+"""The device that work is done on, found before anything is read or written."""
 
 import torch
 
 from cryoformer.errors import InputError
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that cannot be used.
+def usable_device(name: str) -> torch.device:
+    """The device of this name; "auto" is a GPU if there is one.
 
     Raises:
         InputError: no such device, or a torch that was built without it.
     """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(1, device=name)
+        return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--device {name}: cannot be used ({reason}); give one that is there, such as cpu") from None

@@ -15,6 +15,7 @@ from cryoformer.assess.null_network import (
     write_null_stack,
 )
 from cryoformer.formats import load_particles
+from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import wiener_backprojection
 from toy_images import BOX, PIXEL, simulate
@@ -22,7 +23,7 @@ from toy_images import BOX, PIXEL, simulate
 
 def test_written_stack_shows_the_density_in_the_same_poses(particle_file: Path, tmp_path: Path) -> None:
     particles = load_particles(particle_file)
-    images = prepare_images(particles, tmp_path / "cache", invert="no")
+    images = prepare_images(particles, tmp_path / "cache", ImageSettings(invert="no"))
     density = simulate(1, noise=0.0).density(0.5)
     star = write_null_stack(particles, images, density, tmp_path / "null", seed=0)
     again = load_particles(star)
@@ -31,7 +32,7 @@ def test_written_stack_shows_the_density_in_the_same_poses(particle_file: Path, 
     assert again.pixel_size_angstrom == pytest.approx(PIXEL)
     assert again.half_set is not None
     assert np.array_equal(again.half_set, images.halves.numpy() + 1)
-    found = wiener_backprojection(prepare_images(again, tmp_path / "cache", invert="no")).volume
+    found = wiener_backprojection(prepare_images(again, tmp_path / "cache", ImageSettings(invert="no"))).volume
     cosine = torch.nn.functional.cosine_similarity(found.reshape(-1), density.reshape(-1), dim=0)
     assert float(cosine) > 0.9
 

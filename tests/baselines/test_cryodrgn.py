@@ -13,6 +13,7 @@ from cryoformer.baselines.folder import fit_baseline, open_baseline
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
 from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.settings import ImageSettings
 
 from .conftest import COUNT
 
@@ -57,7 +58,9 @@ def stand_in(folder: Path, seconds: float = 0.0, fails: bool = False) -> str:
 
 def fit(stack: Path, folder: Path, invert: str = "no", minutes: float | None = None, **settings: object):
     source = ParticleInput(stack / "particles.star")
-    return fit_baseline("cryodrgn", source, folder / "out", invert=invert, max_minutes=minutes, settings=settings)
+    return fit_baseline(
+        "cryodrgn", source, folder / "out", reading=ImageSettings(invert=invert), max_minutes=minutes, settings=settings
+    )
 
 
 def test_latents_of_the_last_epoch_and_volumes_at_them_come_back(stack: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from cryoformer.baselines.interface import METHODS, Baseline, baseline
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.settings import ImageSettings
 
 from .conftest import COUNT
 
@@ -26,7 +27,7 @@ def fitted(stack: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, B
     folder = tmp_path_factory.mktemp("fitted")
     source = ParticleInput(stack / "particles.star")
     return {
-        name: fit_baseline(name, source, folder / name, invert="no", settings=values)
+        name: fit_baseline(name, source, folder / name, reading=ImageSettings(invert="no"), settings=values)
         for name, values in settings.items()
     }
 

@@ -12,6 +12,7 @@ from cryoformer.baselines.interface import FitData
 from cryoformer.baselines.sfbp_model import SparseFourierVAE, TouchedRows, VoxelDecoder, derotate
 from cryoformer.decode.density_model import crop_volume
 from cryoformer.formats import load_particles
+from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.imaging.projection import grid_points, splat_project
 from cryoformer.imaging.slices import SlicePlane, interpolate_slices
@@ -94,7 +95,7 @@ def test_training_lowers_the_error_and_stops_when_time_is_up(moving, stack: Path
     before = model.loss(few, torch.Generator().manual_seed(0))[0].item()
     particles = load_particles(stack / "particles.star")
     with RunLog(None) as log:
-        data, late = (FitData(particles, tmp_path, "no", 0, "cpu", seconds, log) for seconds in (None, 0.0))
+        data, late = (FitData(particles, tmp_path, ImageSettings(invert="no"), seconds, log) for seconds in (None, 0.0))
         assert sfbp.train(model, moving.images, settings, data) == 2.0
         assert model.loss(few, torch.Generator().manual_seed(0))[0].item() < before
         assert sfbp.train(model, moving.images, settings, late) == pytest.approx(0.1)
@@ -109,7 +110,7 @@ def test_a_moving_blob_is_found_from_many_clean_images(stack: Path, tmp_path: Pa
     settings = sfbp.Settings(epochs=20, learning_rate=2e-3, batch=64)
     model = sfbp.new_model(images, settings)
     with RunLog(None) as log:
-        data = FitData(load_particles(stack / "particles.star"), tmp_path, "no", 0, "cpu", None, log)
+        data = FitData(load_particles(stack / "particles.star"), tmp_path, ImageSettings(invert="no"), None, log)
         sfbp.train(model, images, settings, data)
     with torch.no_grad():
         latents, _ = model.encode(images)

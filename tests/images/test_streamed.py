@@ -12,6 +12,7 @@ import torch
 from cryoformer.formats import load_particles
 from cryoformer.images import preparation
 from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
+from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import StreamedImages, prepare_images
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images
@@ -25,8 +26,8 @@ MOLECULE = torch.tensor([[30.0, 10.0, -20.0], [-25.0, 5.0, 10.0], [0.0, -35.0, 1
 
 def both(particle_file: Path, tmp_path: Path, box: int | None = None) -> tuple[FourierImages, StreamedImages]:
     particles = load_particles(particle_file)
-    held = prepare_images(particles, tmp_path / "a", memory_gib=1.0, invert="no")
-    streamed = prepare_images(particles, tmp_path / "b", memory_gib=0.0, invert="no")
+    held = prepare_images(particles, tmp_path / "a", ImageSettings(memory_gib=1.0, invert="no"))
+    streamed = prepare_images(particles, tmp_path / "b", ImageSettings(memory_gib=0.0, invert="no"))
     if box is not None:
         held, streamed = held.crop(box), streamed.crop(box)
     assert isinstance(held, FourierImages)
@@ -174,7 +175,7 @@ def test_groups_of_other_pixel_size_and_box_show_one_molecule(
     # There is no noise to normalise by, only the rims of the molecule.
     monkeypatch.setattr(preparation, "normalise_background", lambda images: (images, 0.0, 1.0))
     particles = load_particles(write_groups(tmp_path, groups))
-    images = prepare_images(particles, tmp_path / "cache", invert="no")
+    images = prepare_images(particles, tmp_path / "cache", ImageSettings(invert="no"))
     assert images.box == 32
     # Were row 0's pixel size taken for all, the molecule of another group would be a quarter larger: about 0.7.
     assert min(fit(images, rows)[0] for rows in torch.arange(len(images)).split(60)) > 0.99
@@ -183,7 +184,7 @@ def test_groups_of_other_pixel_size_and_box_show_one_molecule(
 def test_strength_of_groups_agrees(tmp_path: Path) -> None:
     """Same dose per area: the second group's pixels are 4/5 as wide, so each has 4/5 of the noise."""
     particles = load_particles(write_groups(tmp_path, [(32, 5.0), (32, 4.0)], noise=1.0))
-    images = prepare_images(particles, tmp_path / "cache", invert="no")
+    images = prepare_images(particles, tmp_path / "cache", ImageSettings(invert="no"))
     first, second = (fit(images, rows)[1] for rows in torch.arange(120).split(60))
     assert second / first == pytest.approx(1.0, abs=0.05)
 
@@ -191,8 +192,12 @@ def test_strength_of_groups_agrees(tmp_path: Path) -> None:
 def test_premultiplied_images_are_those_before_the_multiplication(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir(), (tmp_path / "times").mkdir()
     groups = [(32, 5.0)]
-    plain = prepare_images(load_particles(write_groups(tmp_path / "plain", groups, noise=5.0)), tmp_path / "c")
-    times = prepare_images(load_particles(write_groups(tmp_path / "times", groups, True, noise=5.0)), tmp_path / "d")
+    plain = prepare_images(
+        load_particles(write_groups(tmp_path / "plain", groups, noise=5.0)), tmp_path / "c", ImageSettings()
+    )
+    times = prepare_images(
+        load_particles(write_groups(tmp_path / "times", groups, True, noise=5.0)), tmp_path / "d", ImageSettings()
+    )
     one, two = plain.take(torch.arange(60)), times.take(torch.arange(60))
     known = two.ctf != 0
     assert float(known.float().mean()) > 0.9
@@ -204,18 +209,22 @@ def test_premultiplied_images_are_those_before_the_multiplication(tmp_path: Path
 
 def test_flipped_phases_are_flipped_back_and_the_user_decides(particle_file: Path, tmp_path: Path) -> None:
     particles = load_particles(particle_file)
-    plain = prepare_images(particles, tmp_path / "a", invert="no", normalise=False)
-    flipped = prepare_images(particles, tmp_path / "b", invert="no", normalise=False, ctf_applied="phases")
+    plain = prepare_images(particles, tmp_path / "a", ImageSettings(invert="no", normalise=False))
+    flipped = prepare_images(
+        particles, tmp_path / "b", ImageSettings(invert="no", normalise=False, ctf_applied="phases")
+    )
     turned = plain.take(torch.arange(9)), flipped.take(torch.arange(9))
     assert torch.equal(turned[1].ctf, turned[0].ctf)
     assert torch.equal(turned[1].coefficients, turned[0].coefficients * torch.where(turned[0].ctf < 0, -1.0, 1.0))
-    times = prepare_images(particles, tmp_path / "c", invert="no", ctf_applied="multiplied").take(torch.arange(9))
+    times = prepare_images(particles, tmp_path / "c", ImageSettings(invert="no", ctf_applied="multiplied")).take(
+        torch.arange(9)
+    )
     assert (times.ctf == 0).any()
 
 
 def test_what_the_images_are_taken_for_is_said(particle_file: Path, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO", logger="cryoformer")
-    prepare_images(load_particles(particle_file), tmp_path / "a")
+    prepare_images(load_particles(particle_file), tmp_path / "a", ImageSettings())
     said = "\n".join(caplog.messages)
     for words in ("--invert", "--normalise", "--ctf-applied", "standard deviation"):
         assert words in said

@@ -14,9 +14,9 @@ from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.formats.posed import write_poses
+from cryoformer.images.settings import ImageSettings
 from cryoformer.poses import rounds
 from cryoformer.poses.refine import refine
-from cryoformer.poses.rounds import ImageSettings
 from cryoformer.run.train import train
 from toy_images import simulate, write_particles
 

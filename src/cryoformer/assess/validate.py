@@ -6,8 +6,8 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from cryoformer.decode.latent_posterior import LATENT_BOX
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, read_mrc_volume
 from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.images.settings import ImageSettings
 from cryoformer.poses.check import check_poses
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import Run, RunPaths, open_run
@@ -56,6 +57,7 @@ class ValidateOptions:
         halves: train two runs on half of the particles each.
         preset: of these runs: "quick", or "same" as the run.
         seed: of everything random.
+        reading: image settings other than those of the run, or than the defaults.
     """
 
     nulls: int = 5
@@ -64,6 +66,7 @@ class ValidateOptions:
     halves: bool = False
     preset: str = "quick"
     seed: int = 0
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def validate(path: Path, options: ValidateOptions, source: ParticleInput | None = None) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def validate(path: Path, options: ValidateOptions, source: ParticleInput | None 
     if not is_run and (options.truth is not None or options.full or options.halves):
         raise InputError(f"{path}: --truth, --full and --halves need the folder of a finished run, not particles")
     before = _read(path / VALIDATION_FILE) if is_run else {}
-    with opened(path, source or ParticleInput(path), options.seed) as subject:
+    with opened(path, source or ParticleInput(path), {"seed": options.seed, **options.reading}) as subject:
         facts = {"format": 1, "version": __version__, "particles": len(subject.images), "seed": options.seed}
         result = before | facts
         for outcome in _outcomes(subject, options):
@@ -199,8 +202,9 @@ def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
     if not stack.exists():
         density = torch.from_numpy(run.consensus)
         null_network.write_null_stack(subject.particles, subject.images, density, stack.parent, options.seed)
-    # The simulated images are the right way round.
-    still = _trained(ParticleInput(stack), folder / "null", _settings(subject, options) | {"invert": "no"})
+    # The simulated images are white, and nothing was done to them with their CTF.
+    settings = _settings(subject, options) | {"invert": "no", "ctf_applied": "none"}
+    still = _trained(ParticleInput(stack), folder / "null", settings)
     null = null_network.network_gain(still.metrics)
     if null is None:
         return not_run(null_network.NAME, "The training on particles that do not move did not complete an epoch.")
@@ -213,7 +217,7 @@ def _settings(subject: Validated, options: ValidateOptions) -> dict[str, Any]:
     if options.preset == "same":
         return settings
     # The seed, the device and how images are read are the run's; how long it trains is the preset's.
-    kept = {name: settings[name] for name in ("seed", "device", "invert", "memory_gib")}
+    kept = {name: settings[name] for name in ImageSettings.model_fields}
     return load_config("quick", overrides=kept).model_dump(mode="json")
 
 

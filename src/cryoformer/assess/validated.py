@@ -1,10 +1,11 @@
 """What is validated: a finished run with its particles, or particles alone, ready for the tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -50,11 +51,12 @@ class Validated:
 
 
 @contextmanager
-def opened(path: Path, source: ParticleInput, seed: int) -> Iterator[Validated]:
+def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Iterator[Validated]:
     """Read a run (a folder) or a particle file. Images that do not fit into memory have a cache as long as this lasts.
 
     Args:
         source: where to find images, poses and CTFs, where the file or the run does not say it (or not any more).
+        reading: image settings that are given. A run keeps its own, but for the memory.
 
     Raises:
         InputError: neither a run nor particles, or their images are gone.
@@ -62,22 +64,16 @@ def opened(path: Path, source: ParticleInput, seed: int) -> Iterator[Validated]:
     if path.is_dir():
         run: Run | None = open_run(path)
         source, config, particles = _of_run(RunPaths(path), source)
+        config = config.model_copy(update={name: reading[name] for name in ("memory_gib",) if name in reading})
     else:
-        run, config = None, load_config(overrides={"seed": seed})
-        particles, _ = source.load(seed)
+        run, config = None, load_config(overrides=dict(reading))
+        particles, _ = source.load(config.seed)
     check_images(particles)
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         with RunLog(None) as log:
             log.stage("reading images")
-            images = prepare_images(
-                particles,
-                Path(cache) / "cache",
-                config.invert,
-                config.memory_gib,
-                seed=config.seed,
-                normalise=config.normalise,
-                ctf_applied=config.ctf_applied,
-            )
+            # Whatever the run was trained on: the tests work on the CPU.
+            images = prepare_images(particles, Path(cache) / "cache", config.model_copy(update={"device": "cpu"}))
             ready = _ready(source, particles, config, run, images)
         yield ready
 

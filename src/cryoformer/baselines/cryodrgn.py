@@ -57,8 +57,8 @@ def fit(data: FitData, settings: Settings) -> Fitted:
     version = _version(command)
     box = _one_box(data.particles)
     images = write_inputs(data.particles, data.folder / RUN)
-    arguments = train_arguments(images, data.folder / RUN, settings, data.seed)
-    if choose_sign(data.particles, data.invert) < 0:
+    arguments = train_arguments(images, data.folder / RUN, settings, data.reading.seed)
+    if choose_sign(data.particles, data.reading.invert) < 0:
         arguments.append("--uninvert-data")
     data.log.stage(f"{version}, {settings.epochs} epochs")
     _run(data, [command, *arguments], settings.epochs)

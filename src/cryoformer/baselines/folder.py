@@ -22,11 +22,12 @@ from jaxtyping import Float
 from cryoformer import __version__
 from cryoformer.assess.volume_source import HomogeneousSource, LatentSource, VolumeSource
 from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
-from cryoformer.device import check_device
+from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.fourier_images import Images
+from cryoformer.images.settings import ImageSettings
 from cryoformer.progress import RunLog
 
 METHOD_FILE, LATENTS_FILE, DECODER_FILE = "method.json", "latents.npz", "decoder.safetensors"
@@ -38,9 +39,7 @@ def fit_baseline(
     out: Path,
     *,
     max_minutes: float | None = None,
-    seed: int = 0,
-    invert: str = "auto",
-    device: str = "cpu",
+    reading: ImageSettings | None = None,
     settings: dict[str, Any] | None = None,
 ) -> "BaselineFolder":
     """Fit a method to particles and write its folder.
@@ -49,15 +48,16 @@ def fit_baseline(
         InputError: anything wrong with the files or settings, before anything is written.
     """
     checked = checked_settings(method, settings or {})
-    check_device(device)
+    reading = reading or ImageSettings()
+    reading = reading.model_copy(update={"device": str(usable_device(reading.device))})
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty: choose another folder")
-    particles, rows = source.load(seed)
+    particles, rows = source.load(reading.seed)
     out.mkdir(parents=True, exist_ok=True)
     with RunLog(out / "metrics.jsonl") as log:
         seconds = None if max_minutes is None else 60.0 * max_minutes
-        torch.manual_seed(seed)
-        fitted = baseline(method).fit(FitData(particles, out, invert, seed, device, seconds, log), checked)
+        torch.manual_seed(reading.seed)
+        fitted = baseline(method).fit(FitData(particles, out, reading, seconds, log), checked)
         shutil.rmtree(out / "cache", ignore_errors=True)
         facts = {
             "format": 1,
@@ -67,8 +67,7 @@ def fit_baseline(
             "settings": checked.model_dump(mode="json"),
             "input": source.facts(),
             "rows": None if rows is None else len(rows),
-            "invert": invert,
-            "seed": seed,
+            "reading": reading.model_dump(mode="json"),
             "max_minutes": max_minutes,
             "particles": len(particles),
             "box": fitted.box,
@@ -128,12 +127,13 @@ class BaselineFolder:
         Raises:
             InputError: they are not there any more.
         """
-        particles, _ = ParticleInput.from_facts(self.facts["input"]).load(int(self.facts["seed"]))
+        reading = ImageSettings.from_facts(self.facts["reading"] | {"device": "cpu"})
+        particles, _ = ParticleInput.from_facts(self.facts["input"]).load(reading.seed)
         if len(particles) != len(self.latents):
             raise InputError(
                 f"{self.path}: was fitted on {len(self.latents)} particles, its particle file now has {len(particles)}"
             )
-        return read_images(particles, self.path, str(self.facts["invert"]), int(self.facts["seed"]), "cpu")
+        return read_images(particles, self.path, reading)
 
     def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Volumes [z, y, x] at latent points, one at a time.

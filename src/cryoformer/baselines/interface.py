@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from cryoformer.errors import InputError
 from cryoformer.images.fourier_images import Images
+from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.particles import Particles
 from cryoformer.progress import RunLog
+from cryoformer.settings import Settings
 
 if TYPE_CHECKING:
     from cryoformer.baselines.folder import BaselineFolder
@@ -33,12 +35,6 @@ METHODS = {
 Decode = Callable[[Float[np.ndarray, "m k"]], Iterator[Float[np.ndarray, "d d d"]]]
 
 
-class Settings(BaseModel):
-    """Settings of a method; each has its own subclass."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 @dataclass(frozen=True)
 class FitData:
     """What a baseline is fitted on, where it keeps what it finds, and how long it may take.
@@ -46,24 +42,20 @@ class FitData:
     Attributes:
         particles: images, poses and CTF.
         folder: the baseline's folder, made already.
-        invert: contrast of the images: "auto", "yes" (dark particles) or "no" (white ones).
-        seed: of everything random.
-        device: as torch names it.
+        reading: how images are read, the device that they are kept on, and the seed of everything random.
         seconds: time that the fit may take, or None; methods without epochs take the time they take.
         log: progress, and the clock.
     """
 
     particles: Particles
     folder: Path
-    invert: str
-    seed: int
-    device: str
+    reading: ImageSettings
     seconds: float | None
     log: RunLog
 
     def images(self) -> Images:
         """The images as all methods of this package work on them."""
-        return read_images(self.particles, self.folder, self.invert, self.seed, self.device)
+        return read_images(self.particles, self.folder, self.reading)
 
     def time_is_up(self, needed: float = 0.0) -> bool:
         """Whether ``needed`` more seconds would be too many."""
@@ -123,6 +115,6 @@ def checked_settings(method: str, values: dict[str, Any]) -> Settings:
         ) from None
 
 
-def read_images(particles: Particles, folder: Path, invert: str, seed: int, device: str) -> Images:
+def read_images(particles: Particles, folder: Path, settings: ImageSettings) -> Images:
     """Prepared images; what does not fit into memory is cached in the baseline's folder."""
-    return prepare_images(particles, folder / "cache", invert, device=device, seed=seed)
+    return prepare_images(particles, folder / "cache", settings)

@@ -92,7 +92,7 @@ def train(model: SparseFourierVAE, images: Images, settings: Settings, data: Fit
         torch.optim.SparseAdam([table], lr=settings.learning_rate),
         torch.optim.Adam(dense, lr=settings.learning_rate),
     ]
-    generator = torch.Generator().manual_seed(data.seed)
+    generator = torch.Generator().manual_seed(data.reading.seed)
     steps_an_epoch, step = -(-len(images) // settings.batch), 0
     for epoch in range(settings.epochs):
         order = torch.randperm(len(images), generator=generator).to(images.device)

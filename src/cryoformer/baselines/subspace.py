@@ -37,7 +37,7 @@ def fit(data: FitData, settings: Settings) -> Fitted:
     consensus = reconstruct_consensus(images)
     images = images.with_noise(consensus.noise_power)
     data.log.stage("linear subspace")
-    config = TrainConfig(seed=data.seed, subspace=settings.subspace)
+    config = TrainConfig(seed=data.reading.seed, subspace=settings.subspace)
     linear = fit_linear_stage(images, consensus.volume, config, data.log)
     kept = {"mean": linear.mean, "basis": linear.basis, "noise_power": consensus.noise_power}
     save_tensors(data.folder / DECODER_FILE, kept, {})

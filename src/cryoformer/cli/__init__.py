@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 
 from cryoformer import __version__
-from cryoformer.cli.arguments import app
 from cryoformer.errors import InputError
 
 DESCRIPTION = "Continuous heterogeneous reconstruction for cryo-EM."
@@ -26,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["--version"], ["-V"]):
         print(f"cryoformer {__version__}")
         return 0
+    from cryoformer.cli.arguments import app
+
     # Importing a module adds its commands, in the order of a project.
     from cryoformer.cli import simulate, files, convert, refine, train  # noqa: F401, I001
     from cryoformer.cli import baseline, analyze, validate, compare, benchmark, view  # noqa: F401

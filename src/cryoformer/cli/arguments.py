@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -13,11 +14,61 @@ from cryoformer.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from cryoformer.images.settings import ImageSettings
+
 RunPath = Positional[Annotated[Path, arg(metavar="RUN")]]
 Folder = Annotated[Path, arg(metavar="DIR")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are read, and where the work is done. What is not given is as the recipe or the default says.
+
+    Attributes:
+        invert: Invert the contrast: yes for dark particles, no for white ones, auto to detect it (default).
+        normalise: Bring the background of every image to mean 0 and standard deviation 1 (default: yes).
+        ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says
+            (auto, the default).
+        memory_gib: Memory for images (default: 2); what does not fit is read from disk as it is used.
+        device: cpu, cuda, cuda:1, or auto (default): a GPU if there is one.
+        seed: Seed of everything random, the two halves of the images included (default: 0).
+    """
+
+    invert: Literal["auto", "yes", "no"] | None = None
+    normalise: Literal["yes", "no"] | None = None
+    ctf_applied: Literal["auto", "none", "phases", "multiplied"] | None = None
+    memory_gib: Annotated[float | None, arg(metavar="GIB")] = None
+    device: Annotated[str | None, arg(metavar="NAME")] = None
+    seed: Annotated[int | None, arg(metavar="K")] = None
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, as :class:`cryoformer.images.settings.ImageSettings` names them."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return values | ({"normalise": self.normalise == "yes"} if self.normalise else {})
+
+    def settings(self) -> "ImageSettings":
+        """The settings, with defaults for what was not given.
+
+        Raises:
+            InputError: a value that cannot be.
+        """
+        from pydantic import ValidationError
+
+        from cryoformer.images.settings import ImageSettings
+
+        try:
+            return ImageSettings(**self.given())
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]).replace("_", "-")
+            raise InputError(f"--{name} {first['input']}: {first['msg']}") from None
+
+
+Reading = Annotated[ImageOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+NOTHING_GIVEN = ImageOptions()
 
 app = tyro.extras.SubcommandApp()
 

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import Folder, OptionalFile, OptionalFolder, Settings, app, parse_settings
+from cryoformer.cli.arguments import (
+    NOTHING_GIVEN,
+    Folder,
+    OptionalFile,
+    OptionalFolder,
+    Reading,
+    Settings,
+    app,
+    parse_settings,
+)
 
 
 @app.command
@@ -20,9 +29,7 @@ def baseline(
     ctf: OptionalFile = None,
     half: Annotated[int | None, arg(metavar="1|2")] = None,
     max_minutes: Annotated[float | None, arg(metavar="M")] = None,
-    seed: Annotated[int, arg(metavar="K")] = 0,
-    device: Annotated[str, arg(metavar="NAME")] = "cpu",
-    invert: Literal["auto", "yes", "no"] = "auto",
+    reading: Reading = NOTHING_GIVEN,
     executable: OptionalFile = None,
     settings: Settings = (),
 ) -> None:
@@ -38,9 +45,7 @@ def baseline(
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
         half: Half-set to use, as the file has it, or by the seed.
         max_minutes: Stop in good order after this time (methods that train in epochs).
-        seed: Seed of everything random.
-        device: cpu, cuda or cuda:1.
-        invert: Whether to invert the contrast: yes for dark particles, no for white ones, auto to detect it.
+        reading: How images are read.
         executable: cryoDRGN's command, where it is not on the PATH.
         settings: Settings of the method, such as --set epochs=50.
     """
@@ -54,9 +59,7 @@ def baseline(
         source,
         out,
         max_minutes=max_minutes,
-        seed=seed,
-        invert=invert,
-        device=device,
+        reading=reading.settings(),
         settings=values,
     )
     print(f"{found.path}: finished; see 'cryoformer evaluate {found.path} --truth DIR'")

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import (
+    NOTHING_GIVEN,
     Folder,
     OptionalFile,
     OptionalFolder,
+    Reading,
     RunPath,
     Settings,
     app,
@@ -37,12 +39,7 @@ def train(
     half: Annotated[int | None, arg(metavar="1|2")] = None,
     max_minutes: Annotated[float | None, arg(metavar="M")] = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    seed: Annotated[int | None, arg(metavar="K")] = None,
-    device: Annotated[str | None, arg(metavar="NAME")] = None,
-    precision: Literal["auto", "32"] | None = None,
-    invert: Literal["auto", "yes", "no"] | None = None,
-    normalise: Literal["yes", "no"] | None = None,
-    ctf_applied: Literal["auto", "none", "phases", "multiplied"] | None = None,
+    reading: Reading = NOTHING_GIVEN,
     settings: Settings = (),
 ) -> None:
     """Reconstruct: a latent coordinate for every particle and a density for every point of the latent space.
@@ -62,20 +59,12 @@ def train(
         half: Half-set to use, as the file has it, or by the seed.
         max_minutes: Stop in good order after this time.
         resume: Continue the run in the output folder where it stopped.
-        seed: Seed of everything random.
-        device: cpu, cuda, cuda:1, or auto.
-        precision: Arithmetic of the training: 32, or auto (what the device does well; so far 32).
-        invert: Whether to invert the contrast: yes for dark particles, no for white ones, auto to detect it.
-        normalise: Whether to bring the background of every image to mean 0 and standard deviation 1 (the default).
-        ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says.
+        reading: How images are read.
         settings: Any other setting, such as --set model.queries=32.
     """
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.run.train import train as run
 
-    flags: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "invert": invert}
-    flags |= {"normalise": None if normalise is None else normalise == "yes", "ctf_applied": ctf_applied}
-    overrides = parse_settings(settings) | {key: value for key, value in flags.items() if value is not None}
     result = run(
         ParticleInput(particles, datadir, poses, ctf, ind, random, half),
         out,
@@ -83,7 +72,7 @@ def train(
         preset=preset,
         max_minutes=max_minutes,
         resume=resume,
-        overrides=overrides,
+        overrides=parse_settings(settings) | reading.given(),
     )
     print(result)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app
+from cryoformer.cli.arguments import NOTHING_GIVEN, OptionalFile, OptionalFolder, Reading, app
 
 
 @app.command
@@ -22,7 +22,7 @@ def validate(
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
-    seed: Annotated[int, arg(metavar="K")] = 0,
+    reading: Reading = NOTHING_GIVEN,
 ) -> None:
     """Test whether structure, motion and uncertainty are real: against particles that do not move, and pure noise.
 
@@ -39,14 +39,15 @@ def validate(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
-        seed: Seed of everything random.
+        reading: How images are read. A run keeps the settings that it has; the seed is that of the tests.
     """
     from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions
     from cryoformer.assess.validate import validate as run_validation
     from cryoformer.formats.particle_input import ParticleInput
 
     source = ParticleInput(path, datadir, poses, ctf)
-    found = run_validation(path, ValidateOptions(nulls, truth, full, halves, preset, seed), source)
+    options = ValidateOptions(nulls, truth, full, halves, preset, reading.seed or 0, reading.given())
+    found = run_validation(path, options, source)
     for name, test in found.items():
         if isinstance(test, dict):
             print(f"{name}: {test['verdict']}. {test['sentence']}")

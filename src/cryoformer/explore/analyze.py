@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import torch
-
 from cryoformer.decode.density_model import ConformationModel
-from cryoformer.errors import InputError
+from cryoformer.device import usable_device
 from cryoformer.explore.analysis_files import write_analysis
 from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.findings import AnalysisOptions, find
@@ -29,10 +27,7 @@ def analyze(run: ExploredRun, options: AnalysisOptions, device: str = "auto") ->
 
 
 def _move(model: ConformationModel, device: str) -> None:
-    """The whole model to ``cpu``, ``cuda``, ``cuda:1`` ...; auto: to a GPU if there is one."""
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        model.network.to(name)
-        model.base, model.window, model.gain = (t.to(name) for t in (model.base, model.window, model.gain))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used: {error}") from None
+    """The whole model to this device."""
+    there = usable_device(device)
+    model.network.to(there)
+    model.base, model.window, model.gain = (t.to(there) for t in (model.base, model.window, model.gain))

@@ -8,7 +8,6 @@ taken for is said in one line each, and each can be set by the user.
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.images.normalisation import background_mask, detect_sign, normalise_background
+from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
 from cryoformer.particles.particles import Particles
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 LEAST_CTF = 0.05
 SAMPLE = 256
 
-CtfApplied = Literal["auto", "none", "phases", "multiplied"]
-
 
 class PreparedParticles:
     """Half-planes and CTFs of any particles, at the one box and pixel size that all images are brought to.
@@ -36,19 +34,15 @@ class PreparedParticles:
     are met by scale: see :attr:`Images.rotations`.
 
     Args:
-        invert: "yes" for dark particles, "no" for white ones, "auto" to detect it.
-        normalise: background mean to 0 and deviation to 1, image by image; without, images are used as they are.
-        ctf_applied: what was done to the images: "none", "phases" (flipped where the CTF is negative), "multiplied"
-            by it, or "auto" for what the particle file says.
+        settings: contrast, normalisation, and what was done to the images with their CTF.
     """
 
-    def __init__(
-        self, particles: Particles, invert: str, normalise: bool = True, ctf_applied: CtfApplied = "auto"
-    ) -> None:
+    def __init__(self, particles: Particles, settings: ImageSettings) -> None:
+        ctf_applied = settings.ctf_applied
         if ctf_applied != "auto":
             particles = replace(particles, premultiplied=np.full(len(particles), ctf_applied == "multiplied"))
         self.particles = particles
-        self.normalise, self.phases_flipped = normalise, ctf_applied == "phases"
+        self.normalise, self.phases_flipped = settings.normalise, ctf_applied == "phases"
         self.box = particles.box - particles.box % 2
         pixel_sizes = particles.pixel_sizes_angstrom * particles.boxes / self.box
         self.pixel_size_angstrom = float(pixel_sizes.min())
@@ -58,7 +52,7 @@ class PreparedParticles:
         self.scale = self.pixel_size_angstrom / self.pixel_sizes if self.mixed else torch.ones(len(particles))
         self.shifts = torch.from_numpy(particles.shifts_angstrom.astype(np.float32))
         self.premultiplied = torch.from_numpy(particles.premultiplied)
-        self.sign = choose_sign(particles, invert)
+        self.sign = choose_sign(particles, settings.invert)
         for fact in self._facts():
             logger.info("%s: %s", particles.source, fact)
 

@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryoformer.device import usable_device
 from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
 from cryoformer.images.half_plane_file import HalfPlaneFile
-from cryoformer.images.preparation import CtfApplied, PreparedParticles
+from cryoformer.images.preparation import PreparedParticles
+from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import crop_fourier
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.read_ahead import read_ahead
@@ -117,39 +119,33 @@ def in_memory_bytes(count: int, box: int) -> int:
 def prepare_images(
     particles: Particles,
     cache: Path,
-    invert: str = "auto",
-    memory_gib: float = 2.0,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
+    settings: ImageSettings,
     progress: Callable[[int], None] | None = None,
-    *,
-    normalise: bool = True,
-    ctf_applied: CtfApplied = "auto",
 ) -> Images:
-    """All images of a data set, in memory if they fit into ``memory_gib``, else read from disk when they are used.
+    """All images of a data set, in memory if they fit into what settings allow, else read from disk when they are used.
 
     Args:
         cache: folder for half-planes at coarse boxes; emptied first.
-        invert: see :class:`.PreparedParticles`, as for ``normalise`` and ``ctf_applied``.
-        seed: of the halves, where the particle file has none.
+        settings: how they are read; its seed draws the halves, where the particle file has none.
+        progress: called with the number of images of every batch that was read.
 
     Raises:
-        InputError: an image that cannot be normalised.
+        InputError: an image that cannot be normalised, or a device that is not there.
     """
     shutil.rmtree(cache, ignore_errors=True)
-    prepared = PreparedParticles(particles, invert, normalise, ctf_applied)
-    box = prepared.box
+    prepared = PreparedParticles(particles, settings)
+    box, device = prepared.box, usable_device(settings.device)
     rotations = torch.from_numpy(particles.rotations.astype(np.float32)) * prepared.scale[:, None, None]
     images = StreamedImages(
         rotations=rotations.to(device),
-        halves=_halves(particles, seed).to(device),
+        halves=_halves(particles, settings.seed).to(device),
         # After normalisation the background is white noise of unit variance, so far as is known yet.
         noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),
         pixel_size_angstrom=prepared.pixel_size_angstrom,
         voxel_angstrom=prepared.pixel_size_angstrom,
         prepared=prepared,
         cached=None,
-        memory_bytes=memory_gib * 2**30,
+        memory_bytes=settings.memory_gib * 2**30,
         cache=cache,
     )
     if in_memory_bytes(len(images), box) <= images.memory_bytes:

@@ -3,20 +3,20 @@
 import json
 import math
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryoformer import __version__
-from cryoformer.device import check_device
+from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.formats.posed import posed_file, write_poses
+from cryoformer.images.settings import ImageSettings
 from cryoformer.particles import check_images
-from cryoformer.poses.rounds import ImageSettings, Poses, Refinement, refine_poses
+from cryoformer.poses.rounds import Poses, Refinement, refine_poses
 from cryoformer.progress import RunLog
 
 RECORD = "refinement.json"
@@ -33,8 +33,8 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     Raises:
         InputError: anything wrong with the files, or a folder that holds something else.
     """
-    check_device(settings.device)
-    asked = {**source.facts(), **asdict(settings)}
+    usable_device(settings.device)
+    asked = {**source.facts(), **settings.model_dump(mode="json")}
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
     earlier = _earlier(out, asked)
     pickles = source.poses is not None or source.particles.is_dir() or source.particles.suffix.lower() == ".pkl"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.images.fourier_images import Images
-from cryoformer.images.preparation import CtfApplied
+from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.particles import Particles
@@ -42,18 +42,6 @@ MOVING_ROUNDS, CHANGE = 5, 0.05
 MOST_UNKNOWN = 0.9
 # Half maps that agree better than this at the edge of their box have more to say beyond it.
 WORTH_MORE = 0.3
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """How images are read (see :func:`.prepare_images`), and where the work is done."""
-
-    invert: str = "auto"
-    normalise: bool = True
-    ctf_applied: CtfApplied = "auto"
-    memory_gib: float = 2.0
-    device: str = "cpu"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,16 +162,7 @@ class _Round:
         self.so_far, self.log = so_far, log
         log.stage(f"round {len(so_far.rounds) + 1}: reading images")
         with log.quiet(bool(so_far.rounds)):
-            images = prepare_images(
-                so_far.trial.applied(particles),
-                cache,
-                settings.invert,
-                settings.memory_gib,
-                settings.device,
-                settings.seed,
-                normalise=settings.normalise,
-                ctf_applied=settings.ctf_applied,
-            )
+            images = prepare_images(so_far.trial.applied(particles), cache, settings)
         self.full_box, self.seed = images.box, settings.seed
         self.images = images.crop(so_far.box)
 

@@ -86,18 +86,8 @@ class Reconstruction:
             self.log.advance(seen[0] / count, f"{seen[0]} of {count} images")
 
         cache = self.paths.root / "cache" / str(self.fabric.global_rank)
-        settings = self.config
-        return prepare_images(
-            self.particles,
-            cache,
-            settings.invert,
-            settings.memory_gib,
-            self.fabric.device,
-            settings.seed,
-            progress,
-            normalise=settings.normalise,
-            ctf_applied=settings.ctf_applied,
-        )
+        settings = self.config.model_copy(update={"device": str(self.fabric.device)})
+        return prepare_images(self.particles, cache, settings, progress)
 
     def _consensus(self, images: Images) -> Consensus:
         path = self.paths.checkpoint("consensus")

@@ -4,20 +4,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from cryoformer.errors import InputError
-from cryoformer.images.preparation import CtfApplied
+from cryoformer.images.settings import ImageSettings
 from cryoformer.model.model_config import ModelConfig
+from cryoformer.settings import Settings
 
 Preset = Literal["quick", "default", "paper"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SubspaceConfig(_Settings):
+class SubspaceConfig(Settings):
     """Stage B, :mod:`cryoformer.linear.ppca`."""
 
     box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
@@ -27,7 +24,7 @@ class SubspaceConfig(_Settings):
     tolerance: float = Field(default=0.005, ge=0, description="Stop at gains below this share of the likelihood")
 
 
-class Stage(_Settings):
+class Stage(Settings):
     """One resolution of the training, :mod:`cryoformer.training.trainer`."""
 
     box: int = Field(ge=8, description="Box the images are Fourier-cropped to (at most their own)")
@@ -35,19 +32,10 @@ class Stage(_Settings):
     batch: int | None = Field(default=None, ge=1, description="Images a step; None: 32 of few images, 128 of many")
 
 
-class TrainConfig(_Settings):
+class TrainConfig(ImageSettings):
     """Everything that decides a run. The defaults are the preset ``default``."""
 
-    seed: int = 0
-    device: str = "auto"
     devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
-    precision: Literal["auto", "32"] = "auto"
-    invert: Literal["auto", "yes", "no"] = "auto"
-    normalise: bool = Field(default=True, description="Background of every image to mean 0 and deviation 1")
-    ctf_applied: CtfApplied = Field(default="auto", description="What was done to the images with their CTF")
-    memory_gib: float = Field(
-        default=2.0, ge=0, description="Images are kept in memory if they fit into this, else read from disk as used"
-    )
     subspace: SubspaceConfig = SubspaceConfig()
     model: ModelConfig = ModelConfig()
     latents: Literal["subspace", "free"] = Field(

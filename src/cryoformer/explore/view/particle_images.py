@@ -1,4 +1,6 @@
-r"""Raw particles and their average beside what the decoded density says they should look like.
+r"""Particles and their average beside what the decoded density says they should look like.
+
+Images are shown as the reconstruction sees them (:class:`.PreparedParticles`): normalised, protein white, centred.
 
 A class average is taken over particles seen from about the same direction. Each image is multiplied by its CTF,
 centred, turned in the plane to the reference's pose, and the sum divided by the sum of CTF^2 (a Wiener filter):
@@ -12,18 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Complex, Float, Float32, Int
 from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from cryoformer.errors import InputError
 from cryoformer.formats.particle_input import ParticleInput
-from cryoformer.images.normalisation import normalise_background
-from cryoformer.images.preparation import choose_sign
-from cryoformer.imaging.ctf import contrast_transfer
-from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells, shift_phases
+from cryoformer.images.preparation import PreparedParticles
+from cryoformer.images.settings import ImageSettings
+from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells
 from cryoformer.imaging.projection import grid_points, splat_project
-from cryoformer.particles.particles import Particles
 from cryoformer.run.run_folder import Run, RunPaths
 
 SHOWN = 12
@@ -35,7 +35,7 @@ WIENER_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class Gallery:
-    """Some particles: raw images, and projections of a density at their poses without and with their CTF."""
+    """Some particles: their images, and projections of a density at their poses without and with their CTF."""
 
     rows: Int[np.ndarray, " m"]
     raw: Float[np.ndarray, "m d d"]
@@ -65,35 +65,28 @@ class ParticleImages:
                 f"{self.particles.source}: {len(self.particles)} particles, but the run was trained on "
                 f"{len(run.latents_mean)}; put the original file back"
             )
-        self.pixel_size = run.pixel_size_angstrom
-        self.sign = choose_sign(self.particles, run.config["settings"].get("invert", "auto"))
+        self.prepared = PreparedParticles(self.particles, ImageSettings.from_facts(run.config["settings"]))
 
     def gallery(self, rows: Int[np.ndarray, " m"], density: Float[np.ndarray, "d d d"]) -> Gallery:
-        """Up to SHOWN of these particles, evenly spread, beside projections of a density at their poses and shifts."""
+        """Up to SHOWN of these particles, evenly spread, beside projections of a density at their poses."""
         chosen = rows[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().astype(int)]
-        some = self.particles.subset(chosen)
-        clean = self._project(density, some.rotations, some.shifts_angstrom)
-        on_disk, _ = self._transfer(some)
-        return Gallery(
-            rows=chosen,
-            raw=self._images(chosen),
-            clean=fourier_to_images(clean, some.box).numpy(),
-            with_ctf=fourier_to_images(clean * on_disk, some.box).numpy(),
-        )
+        clean, box = self._project(density, chosen), self.prepared.box
+        with_ctf = clean * self.prepared.transfer(torch.from_numpy(chosen), box)
+        images = (self.prepared.read(torch.from_numpy(chosen)), clean, with_ctf)
+        return Gallery(chosen, *(fourier_to_images(each, box).numpy() for each in images))
 
     def class_average(self, rows: Int[np.ndarray, " m"], density: Float[np.ndarray, "d d d"]) -> ClassAverage:
         """Average over the most frequent viewing direction of these particles, and the density seen from there."""
         reference, near = densest_direction(self.particles.rotations[rows, 2])
-        used, rotation = rows[near][:AVERAGED], self.particles.rotations[rows[reference]]
-        some = self.particles.subset(used)
-        on_disk, missing = self._transfer(some)
-        power = radial_mean((on_disk * missing).sum(dim=0), some.box)
+        used, box = rows[near][:AVERAGED], self.prepared.box
+        ctf = self.prepared.transfer(torch.from_numpy(used), box)
+        power = radial_mean(ctf.square().sum(dim=0), box)
         wiener = power + WIENER_FRACTION * power.max()
-        total = images_to_fourier(torch.from_numpy(self._sum_in_frame(used, rotation, missing)))
-        projected = self._project(density, rotation[None], np.zeros((1, 2)))[0]
+        total = images_to_fourier(torch.from_numpy(self._sum_in_frame(used, int(rows[reference]), ctf)))
+        projected = self._project(density, rows[[reference]])[0]
         # The projection gets the same filter, or the two could not be compared.
         average, projection = (
-            fourier_to_images(half_plane * _by_shell(factor, some.box), some.box).numpy()
+            fourier_to_images(half_plane * _by_shell(factor, box), box).numpy()
             for half_plane, factor in ((total, 1.0 / wiener), (projected, power / wiener))
         )
         return ClassAverage(
@@ -105,41 +98,27 @@ class ParticleImages:
         )
 
     def _sum_in_frame(
-        self, rows: np.ndarray, rotation: np.ndarray, missing: torch.Tensor
+        self, rows: Int[np.ndarray, " m"], reference: int, ctf: Float[Tensor, "m d h"]
     ) -> Float32[np.ndarray, "d d"]:
-        """Images weighted by their CTF, centred, turned to a reference's pose and added up."""
-        some = self.particles.subset(rows)
-        shifts = torch.from_numpy(some.shifts_angstrom.astype(np.float32))
-        centred = images_to_fourier(torch.from_numpy(self._images(rows)))
-        centred = centred * shift_phases(-shifts, some.box, self.pixel_size) * missing
-        total = np.zeros((some.box, some.box))
-        for image, own in zip(fourier_to_images(centred, some.box).numpy(), some.rotations, strict=True):
-            total += turn(image, in_plane_angle(own, rotation))
+        """Images times their CTF, turned in the plane to a reference's pose, and added up."""
+        weighted = fourier_to_images(self.prepared.read(torch.from_numpy(rows)) * ctf, self.prepared.box).numpy()
+        rotations = self.particles.rotations
+        total = np.zeros(weighted.shape[1:])
+        for image, own in zip(weighted, rotations[rows], strict=True):
+            total += turn(image, in_plane_angle(own, rotations[reference]))
         return total.astype(np.float32)
 
-    def _transfer(self, some: Particles) -> tuple[Float[Tensor, "m d h"], Float[Tensor, "m d h"]]:
-        """What the images on disk have seen of the CTF, and what is missing of its square: some are premultiplied."""
-        transfer = contrast_transfer(some.ctf, some.box, self.pixel_size)
-        again = torch.from_numpy(some.premultiplied)[:, None, None]
-        return torch.where(again, transfer**2, transfer), torch.where(again, torch.ones_like(transfer), transfer)
-
-    def _images(self, rows: np.ndarray) -> np.ndarray:
-        normalised, _, _ = normalise_background(self.particles.images(rows))
-        return np.asarray(self.sign * normalised, dtype=np.float32)
-
-    def _project(self, density: np.ndarray, rotations: np.ndarray, shifts_angstrom: np.ndarray) -> torch.Tensor:
-        points = grid_points(len(density), self.pixel_size)
+    def _project(self, density: Float[np.ndarray, "d d d"], rows: Int[np.ndarray, " m"]) -> Complex[Tensor, "m d h"]:
+        """Projections of a density at the poses of these particles, centred."""
+        pixel_size = self.prepared.pixel_size_angstrom
+        points = grid_points(len(density), pixel_size)
         values = torch.from_numpy(np.array(density, dtype=np.float32)).reshape(-1)
         # Voxels of solvent are many and all but empty.
         held = values.abs() > 1e-3 * values.abs().max()
-        return splat_project(
-            values[held].expand(len(rotations), -1),
-            points[held],
-            torch.from_numpy(rotations.astype(np.float32)),
-            torch.from_numpy(shifts_angstrom.astype(np.float32)),
-            len(density),
-            self.pixel_size,
-        )
+        rotations = torch.from_numpy(self.particles.rotations[rows].astype(np.float32))
+        rotations = rotations * self.prepared.scale[torch.from_numpy(rows), None, None]
+        density_of_all = values[held].expand(len(rows), -1)
+        return splat_project(density_of_all, points[held], rotations, None, len(density), pixel_size)
 
 
 def _by_shell(factor: Float[Tensor, " s"], box: int) -> Float[Tensor, "d h"]:
