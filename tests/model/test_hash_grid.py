@@ -116,21 +116,6 @@ def test_float32_matrix_matches_the_direct_path() -> None:
     torch.testing.assert_close(made(where), made.encode_fixed(made.encoding_matrix(where)), atol=3e-6, rtol=0)
 
 
-def test_levels_fade_in_from_coarse_to_fine() -> None:
-    made = grid()
-    where = points(20)
-    full = made(where)
-    made.set_active_levels(1.25)
-    faded = made(where)
-    torch.testing.assert_close(faded[:, :2], full[:, :2])
-    torch.testing.assert_close(faded[:, 2:4], full[:, 2:4] * 0.25)
-    assert not faded[:, 4:].any()
-    torch.testing.assert_close(made.encode_fixed(made.encoding_matrix(where)), faded)
-    again = grid()
-    again.load_state_dict(made.state_dict())
-    torch.testing.assert_close(again(where), faded)
-
-
 def test_points_at_the_far_corner_stay_in_the_table() -> None:
     made = grid()
     rows, weights = made._corners(torch.ones(1, 3, dtype=torch.float64), 0)

@@ -9,6 +9,8 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from cryoformer import __version__
 from cryoformer.errors import InputError
@@ -25,16 +27,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["--version"], ["-V"]):
         print(f"cryoformer {__version__}")
         return 0
-    from cryoformer.cli.arguments import app
-
     # Importing a module adds its commands, in the order of a project.
-    from cryoformer.cli import simulate, files, convert, refine, train  # noqa: F401, I001
-    from cryoformer.cli import baseline, analyze, validate, compare, benchmark, view  # noqa: F401
+    from cryoformer.cli import (  # noqa: F401  # noqa: F401
+        analyze,
+        baseline,
+        benchmark,
+        compare,
+        convert,
+        files,
+        refine,
+        simulate,
+        train,
+        validate,
+        view,
+    )
+    from cryoformer.cli.arguments import app
 
     # What the library has to say (contrast, pixel sizes, progress) goes to stderr; stdout is for results.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("cryoformer").setLevel(logging.INFO)
     try:
+        given = _read_plugins(given)
         app.cli(args=given, prog="cryoformer", description=f"{DESCRIPTION} Version {__version__} (--version).")
     except InputError as error:
         print(f"cryoformer: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -47,6 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _read_plugins(given: list[str]) -> list[str]:
+    """Run the files of ``--plugin FILE`` before the command: they register networks (:mod:`cryoformer.model.registry`).
+
+    Raises:
+        InputError: no such file, or one that fails.
+    """
+    while given[:1] == ["--plugin"]:
+        path = given[1] if len(given) > 1 else ""
+        try:
+            spec = spec_from_file_location(Path(path).stem, path)
+            if spec is None or spec.loader is None:
+                raise InputError(f"--plugin {path}: expected a Python file (.py)")
+            spec.loader.exec_module(module_from_spec(spec))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"--plugin {path}: cannot be read as a Python file ({error})") from error
+        given = given[2:]
+    return given
 
 
 def _how_to_go_on(given: list[str]) -> str:

@@ -47,7 +47,7 @@ class AttentionOverStates:
 
 def has_attention(model: ConformationModel) -> bool:
     """Whether the model's queries attend over space (not without a transformer, nor in the Fourier domain)."""
-    return model.network.config.decoder != "concatenate" and model.network.config.domain == "real"
+    return model.network.attends
 
 
 @torch.no_grad()

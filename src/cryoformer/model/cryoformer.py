@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from cryoformer.model.decoder import QueryDecoder
 from cryoformer.model.density_heads import ConcatenateHead, PointHead, TokenHead
 from cryoformer.model.encoders import DeformationEncoder, LinearDeformation
-from cryoformer.model.hash_grid import HashGrid
 from cryoformer.model.model_config import ModelConfig
+from cryoformer.model.registry import DECODERS, ENCODERS
 from cryoformer.model.sparse_encoding import EncodingMatrix
 from cryoformer.model.spatial_attention import Method
 from cryoformer.model.spatial_features import SpatialFeatures
 
-DensityHead = PointHead | TokenHead | ConcatenateHead
+DensityHead = PointHead | TokenHead | ConcatenateHead | nn.Module
 
 
 class CryoFormer(nn.Module):
@@ -54,6 +54,9 @@ class CryoFormer(nn.Module):
     def _head(self, mean: Float[Tensor, " f"], spread: float) -> DensityHead:
         if self.config.decoder == "concatenate":
             return ConcatenateHead(self.config, mean, spread)
+        if self.config.decoder != "transformer":
+            own: nn.Module = DECODERS[self.config.decoder](self.config, mean, spread)
+            return own
         return (PointHead if self.config.spatial_attention == "point" else TokenHead)(self.config, mean, spread)
 
     def prepare_points(self, points: Float[Tensor, "p 3"]) -> EncodingMatrix | Tensor:
@@ -85,11 +88,16 @@ class CryoFormer(nn.Module):
     def attention(self, features: Float[Tensor, "p f"], queries: Float[Tensor, "b n c"]) -> Float[Tensor, "b p n"]:
         """3D attention maps (paper figure 8): the weight of structure query n at a point; sums to 1 over n.
 
-        Raises ValueError for a model without attention over space (``decoder="concatenate"``).
+        Raises ValueError for a model whose decoder does not attend over space (:attr:`attends`).
         """
-        if isinstance(self.head, ConcatenateHead):
-            raise ValueError('a model with decoder = "concatenate" has no attention over space')
+        if not isinstance(self.head, PointHead | TokenHead):
+            raise ValueError(f"a model with decoder = {self.config.decoder!r} has no attention over space")
         return self.head.attention(features, queries)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the decoder attends to queries over real space."""
+        return self.config.decoder == "transformer" and self.config.domain == "real"
 
     def forward(
         self, points: EncodingMatrix | Float[Tensor, "p 3"], inputs: Float[Tensor, "b ..."]
@@ -100,11 +108,6 @@ class CryoFormer(nn.Module):
     def set_density_scale(self, scale: float) -> None:
         """The density that an output of one stands for: about the standard deviation of the density expected."""
         self.density_scale.fill_(scale)
-
-    def set_active_levels(self, active: float) -> None:
-        """Coarse to fine: hash level l counts clamp(active - l, 0, 1). No effect on a positional encoding."""
-        if isinstance(self.spatial.encoding, HashGrid):
-            self.spatial.encoding.set_active_levels(active)
 
     def set_attention_method(self, method: Method) -> None:
         """How the point head computes: "auto", or "plain" where derivatives beyond the first are wanted."""
@@ -118,7 +121,10 @@ class CryoFormer(nn.Module):
         return {"tables": tables, "networks": others}
 
 
-def _encoder(config: ModelConfig, box: int) -> DeformationEncoder | LinearDeformation:
+def _encoder(config: ModelConfig, box: int) -> nn.Module:
+    if config.encoder in ENCODERS:
+        own: nn.Module = ENCODERS[config.encoder](config)
+        return own
     if config.encoder == "linear":
         return LinearDeformation(config.latent_dimension, config.queries, config.channels)
     images = config.encoder == "mlp"

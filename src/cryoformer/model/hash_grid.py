@@ -8,8 +8,7 @@ shares rows by the hash
     row = (x XOR 2654435761 y XOR 805459861 z) mod 2^T.
 
 Departures from Instant-NGP: training reuses the same points for many steps, and for them the encoding is a constant
-sparse matrix (:meth:`HashGrid.encoding_matrix`), some hundred times faster on a CPU than gathering; levels can be
-faded in from coarse to fine (:meth:`HashGrid.set_active_levels`).
+sparse matrix (:meth:`HashGrid.encoding_matrix`), some hundred times faster on a CPU than gathering.
 """
 
 import math
@@ -43,7 +42,6 @@ class HashGrid(nn.Module):
     """
 
     offsets: Tensor
-    level_weights: Tensor
 
     def __init__(
         self,
@@ -60,33 +58,24 @@ class HashGrid(nn.Module):
         rows = [min((r + 1) ** 3, self.table_size) for r in self.resolutions]
         self.offsets_list = [sum(rows[:level]) for level in range(levels)]
         self.table = nn.Parameter(torch.empty(sum(rows), features).uniform_(-INITIAL_RANGE, INITIAL_RANGE))
-        self.register_buffer("level_weights", torch.ones(levels))
 
     @property
     def width(self) -> int:
         """Features per point: levels x features per level."""
         return self.levels * self.features
 
-    def set_active_levels(self, active: float) -> None:
-        """Fade levels in: level l counts clamp(active - l, 0, 1). ``levels`` or more: everything, as at the start.
-
-        Kept in the state dict, so that a saved model decodes as it was trained.
-        """
-        level = torch.arange(self.levels, dtype=self.level_weights.dtype, device=self.level_weights.device)
-        self.level_weights.copy_((active - level).clamp(0.0, 1.0))
-
     def forward(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p width"]:
         """Features at ``points`` (x, y, z in [0, 1]; outside is clamped); differentiable in table and points."""
         encoded = []
         for level in range(self.levels):
             rows, weights = self._corners(points, level)
-            encoded.append((self.table[rows] * weights[..., None]).sum(dim=1) * self.level_weights[level])
+            encoded.append((self.table[rows] * weights[..., None]).sum(dim=1))
         return torch.cat(encoded, dim=1)
 
     def encode_fixed(self, matrix: EncodingMatrix) -> Float[Tensor, "p width"]:
         """The same features for the points of ``matrix``; differentiable in the table alone."""
-        encoded = apply_encoding(matrix, self.table).view(-1, self.levels, self.features)
-        return (encoded * self.level_weights[:, None]).flatten(1)
+        encoded: Tensor = apply_encoding(matrix, self.table).view(-1, self.width)
+        return encoded
 
     @torch.no_grad()
     def encoding_matrix(self, points: Float[Tensor, "p 3"]) -> EncodingMatrix:

@@ -4,22 +4,21 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cryoformer.errors import InputError
+from cryoformer.model.registry import DECODERS, ENCODERS
 
-EncoderName = Literal["latent", "mlp", "linear"]
 DomainName = Literal["real", "fourier"]
 SpatialAttentionName = Literal["point", "token"]
 CrossAttentionValues = Literal["both", "deformation", "queries"]
-DecoderName = Literal["transformer", "concatenate"]
 SpatialEncodingName = Literal["hash", "positional"]
 
 _CHOICES = {
     "domain": get_args(DomainName),
-    "encoder": get_args(EncoderName),
     "spatial_attention": get_args(SpatialAttentionName),
     "cross_attention_values": get_args(CrossAttentionValues),
-    "decoder": get_args(DecoderName),
     "spatial_encoding": get_args(SpatialEncodingName),
 }
+ENCODER_NAMES = ("latent", "mlp", "linear")
+DECODER_NAMES = ("transformer", "concatenate")
 _LEAST = {
     "queries": 1,
     "channels": 1,
@@ -57,7 +56,8 @@ class ModelConfig:
     feed_forward_expansion: int = 2  #: hidden width of a block's feed-forward network, in units of C
     cross_attention_values: CrossAttentionValues = "both"  #: "queries" is the paper's Attention(Q, F_D, Q)
     query_injection: float = 3.0  #: F_D times this is added to the queries before the first block; 0 is the paper's
-    decoder: DecoderName = "transformer"  #: "concatenate": no queries, F_S(x) beside a summary of F_D (table 1)
+    #: "concatenate": no queries, F_S(x) beside a summary of F_D (table 1); or one of your own
+    decoder: str = "transformer"
 
     # Implicit spatial feature volume (paper 3.3 and 5)
     spatial_encoding: SpatialEncodingName = "hash"  #: "positional": sines and a large MLP (table 1)
@@ -77,8 +77,8 @@ class ModelConfig:
 
     # Deformation encoder (paper 3.4)
     #: "latent": from the matched-filter latents; "mlp": from the image, pose-blind; "linear": F_D linear in the latent,
-    #: which is what a trained "mlp" becomes (its principal components)
-    encoder: EncoderName = "latent"
+    #: which is what a trained "mlp" becomes (its principal components); or one of your own, of latents
+    encoder: str = "latent"
     image_box: int | None = None  #: of the images that "mlp" reads; None: the box (a run: the box of its first stage)
     encoder_layers: int = 10
     encoder_width: int = 128
@@ -91,6 +91,8 @@ class ModelConfig:
                 raise InputError(
                     f"model setting {name} = {getattr(self, name)!r}: expected one of {', '.join(choices)}"
                 )
+        self._check_registered("encoder", (*ENCODER_NAMES, *ENCODERS))
+        self._check_registered("decoder", (*DECODER_NAMES, *DECODERS))
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -115,3 +117,10 @@ class ModelConfig:
             raise InputError(f"model setting image_box = {self.image_box}: expected 2 or more pixels")
         if not 0.0 <= self.query_injection < float("inf"):
             raise InputError(f"model setting query_injection = {self.query_injection}: expected a number >= 0")
+
+    def _check_registered(self, name: str, known: tuple[str, ...]) -> None:
+        if (value := getattr(self, name)) not in known:
+            raise InputError(
+                f"model setting {name} = {value!r}: expected one of {', '.join(known)}; a file of your own that "
+                f"registers it is read with cryoformer --plugin FILE.py ..."
+            )

@@ -185,7 +185,10 @@ def model_from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> Con
     """The inverse of :func:`model_tensors`."""
     base = tensors["base"]
     network = new_network(ModelConfig(**facts["model"]), base.shape[-1])
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    # Runs of version 0.1.0 hold factors of the hash levels, which were always 1.
+    weights.pop("spatial.encoding.level_weights", None)
+    network.load_state_dict(weights)
     network.to(base.device)
     model = new_model(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
     model.gain = tensors["gain"]
