@@ -3,9 +3,9 @@
     gamma, beta = MLP(mean token of F_D)
     sigma = w2 . ReLU(gamma * (phi(x) A W_1) + beta) + b2
 
-The image sets gain and offset of every hidden unit, where "concatenate" sets the offset alone. On a small simulated blob
-that swings (tests/model/test_registry.py) it predicts images that it has not seen as well as "concatenate" does, and less
-well than the transformer: log likelihoods of +3.3, +3.4 and +4.0 an image over a still density. Train it with
+The image sets gain and offset of every hidden unit, where "concatenate" sets the offset alone. On a small simulated
+blob that swings (tests/model/test_registry.py) it predicts images that it has not seen as well as "concatenate" does,
+and less well than the transformer: log likelihoods of +3.3, +3.4 and +4.0 an image over a still density. Train it with
 
     cryoformer --plugin examples/film_decoder.py train particles.star --out RUN --set model.decoder=film
 
