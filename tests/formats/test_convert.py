@@ -13,7 +13,7 @@ from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
 from cryoformer.formats.convert import convert
-from cryoformer.formats.cryosparc.particles import read_dataset
+from cryoformer.formats.cryosparc.dataset import read_dataset
 from cryoformer.formats.relion.star import read_star_tables
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.projection import grid_points, splat_project

@@ -88,17 +88,40 @@ def test_ctf_of_the_box_before_downsampling(dataset, caplog):
 
 
 @pytest.mark.parametrize("star", ["all.star", "of_another_name.star"])
-def test_the_rows_of_a_star_file_win_over_the_order_of_the_stack(dataset, star, caplog):
+def test_a_star_file_counts_where_it_is_given(dataset, star):
     rows = [4, 0, 3]
     dataset.rotations, dataset.shifts, dataset.ctf = dataset.rotations[rows], dataset.shifts[rows], dataset.ctf[rows]
     pickles = dataset.write()
     dataset.write_star(star, rows)
-    with caplog.at_level(logging.INFO):
-        particles = load_particles(dataset.folder / "all.mrcs", **pickles)
+    particles = load_particles(dataset.folder / star, dataset.folder, **pickles)
     np.testing.assert_array_equal(particles.images(np.arange(3)), dataset.images[rows])
     assert particles.half_set.tolist() == [1, 1, 2]
     assert particles.premultiplied.all()
-    assert f"belongs to {dataset.folder / star}, whose rows say which image is which" in caplog.text
+
+
+@pytest.mark.parametrize("stars", [{"all.star": [4, 3, 2, 1, 0]}, {"a.star": [0, 2], "b.star": [1]}])
+def test_a_stack_given_by_name_means_its_own_order(dataset, stars):
+    """Whatever STAR files stand beside it."""
+    pickles = dataset.write()
+    for name, rows in stars.items():
+        dataset.write_star(name, rows)
+    for name in ("all.mrcs", "stacks.txt"):
+        particles = load_particles(dataset.folder / name, **pickles)
+        np.testing.assert_array_equal(particles.images(np.arange(COUNT)), dataset.images)
+        np.testing.assert_array_equal(particles.rotations, dataset.rotations)
+
+
+@pytest.mark.parametrize(("rows", "is_same"), [([0, 1, 2, 3, 4], True), ([1, 0, 2, 3, 4], False), ([0, 1], False)])
+def test_a_folder_with_two_lists_of_images(dataset, rows, is_same):
+    """A folder names neither: they must agree."""
+    dataset.write()
+    (dataset.folder / "all.mrcs").rename(dataset.folder / "particles.mrcs")
+    dataset.write_star("particles.star", rows, stack="particles.mrcs")
+    if is_same:
+        np.testing.assert_array_equal(load_particles(dataset.folder).images(np.arange(COUNT)), dataset.images)
+    else:
+        message = error(dataset.folder)
+        assert "particles.star and particles.mrcs list images in different orders; give the one that" in message
 
 
 def test_a_star_file_of_other_images_is_left_alone(dataset):
@@ -109,15 +132,6 @@ def test_a_star_file_of_other_images_is_left_alone(dataset):
     np.testing.assert_array_equal(particles.images(np.arange(COUNT)), dataset.images)
 
 
-def test_several_star_files_of_one_stack(dataset):
-    pickles = dataset.write()
-    dataset.write_star("one.star", [0])
-    dataset.write_star("two.star", [1])
-    assert "2 STAR files refer to it (one.star, two.star); give the one" in error(
-        dataset.folder / "all.mrcs", **pickles
-    )
-
-
 @pytest.mark.parametrize("short", ["poses", "ctf"])
 def test_counts_that_differ_name_both_files(dataset, short):
     content = {"poses": (dataset.rotations[:3], dataset.shifts[:3]), "ctf": dataset.ctf[:3]}
@@ -126,12 +140,14 @@ def test_counts_that_differ_name_both_files(dataset, short):
     assert f"{pickles[short]} has 3 rows, but {dataset.folder / 'all.mrcs'} has 5 images" in message
 
 
-def test_a_count_that_differs_because_of_a_star_file_says_so(dataset):
+def test_a_count_that_fits_a_star_file_beside_the_stack_says_so(dataset):
+    dataset.rotations, dataset.shifts, dataset.ctf = dataset.rotations[:2], dataset.shifts[:2], dataset.ctf[:2]
     pickles = dataset.write()
     dataset.write_star("all.star", [0, 2])
     message = error(dataset.folder / "all.mrcs", **pickles)
-    assert "poses.pkl has 5 rows, but" in message
-    assert "all.star has 2 images (it lists the images of all.mrcs, and so decides their order)" in message
+    assert "poses.pkl has 2 rows, but" in message
+    assert "(all.star, which lists some of them, has 2: give it in place of the stack)" in message
+    assert len(load_particles(dataset.folder / "all.star", **pickles)) == 2
 
 
 def test_phase_shifts_that_are_all_nan_are_none(dataset, caplog):

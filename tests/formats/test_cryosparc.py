@@ -11,8 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
-from cryoformer.formats.cryosparc.dataset import new_dataset
-from cryoformer.formats.cryosparc.particles import read_dataset, write_csg, write_dataset
+from cryoformer.formats.cryosparc.dataset import new_dataset, read_dataset, write_csg, write_dataset
 
 COUNT = 4
 VECTORS = np.array([[0.1, 0.2, 0.3], [2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-1.0, 0.3, 1.5]], dtype=np.float32)

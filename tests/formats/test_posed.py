@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
-from cryoformer.formats.posed import write_poses
+from cryoformer.formats.load import open_particle_file
 
 from .test_cryodrgn import CryodrgnDataset
 
@@ -39,7 +39,7 @@ def test_a_star_file_keeps_everything_else(dataset, tmp_path, unit):
             origin = dataset.particles.pop(f"rlnOrigin{axis}Angst")
             dataset.particles[f"rlnOrigin{axis}"] = origin / sizes
     wanted = turned(load_particles(dataset.write()))
-    out = write_poses(wanted, tmp_path / "out")
+    out = open_particle_file(wanted.source).write_posed(wanted, tmp_path / "out")
     assert out == tmp_path / "out" / "particles.star"
     assert_poses(out, wanted)
     before, after = starfile.read(dataset.path), starfile.read(out)
@@ -54,7 +54,7 @@ def test_a_star_file_keeps_everything_else(dataset, tmp_path, unit):
 def test_a_star_file_without_origins_is_written_anew(dataset, tmp_path):
     del dataset.particles["rlnOriginXAngst"], dataset.particles["rlnOriginYAngst"]
     wanted = turned(load_particles(dataset.write()))
-    assert_poses(write_poses(wanted, tmp_path / "out"), wanted)
+    assert_poses(open_particle_file(wanted.source).write_posed(wanted, tmp_path / "out"), wanted)
 
 
 def cryosparc_file(dataset, folder, **fields) -> None:
@@ -93,7 +93,7 @@ def test_a_cryosparc_file_keeps_everything_else(dataset, tmp_path, group):
 
     cryosparc_file(dataset, tmp_path, **alignment(group))
     wanted = turned(load_particles(tmp_path / "given.cs"))
-    out = write_poses(wanted, tmp_path / "out")
+    out = open_particle_file(wanted.source).write_posed(wanted, tmp_path / "out")
     assert_poses(out, wanted)
     before, after = Dataset.load(tmp_path / "given.cs"), Dataset.load(out)
     for name in before.fields():
@@ -107,7 +107,7 @@ def test_pickles_become_pickles(tmp_path):
     given = CryodrgnDataset(tmp_path / "given")
     paths = given.write()
     wanted = turned(load_particles(tmp_path / "given" / "all.mrcs", **paths))
-    out = write_poses(wanted, tmp_path / "out", pickles=True)
+    out = open_particle_file(tmp_path / "given" / "all.mrcs", **paths).write_posed(wanted, tmp_path / "out")
     assert out.name == "poses.pkl"
     assert_poses(tmp_path / "out", wanted)
 
@@ -115,4 +115,4 @@ def test_pickles_become_pickles(tmp_path):
 def test_the_file_itself_is_not_replaced(dataset):
     particles = load_particles(dataset.write())
     with pytest.raises(InputError, match="give another --out"):
-        write_poses(particles, dataset.path.parent)
+        open_particle_file(dataset.path).write_posed(particles, dataset.path.parent)

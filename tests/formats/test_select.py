@@ -9,7 +9,8 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
-from cryoformer.formats.choose import choose_rows, count_and_halves, read_indices
+from cryoformer.formats.choose import choose_rows, read_indices
+from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.select import write_selection
 
 RELION_31 = """
@@ -141,7 +142,8 @@ def test_windows_line_ends_and_relion_30(source, dataset):
     found, row = out.read_text().split(), next(line for line in RELION_31.splitlines() if "000004@" in line)
     assert found[:2] == ["data_images", "loop_"]
     assert found[-14:] == row.split()
-    assert count_and_halves(out) == (1, None)
+    file = open_particle_file(out)
+    assert (len(file), file.half_set) == (1, None)
 
 
 def test_a_table_of_one_row_without_loop(source):
@@ -180,7 +182,7 @@ def test_row_numbers_of_any_file(source):
 def test_real_files_are_written_back_byte_by_byte(shared_data, tmp_path):
     for name in ("relion31.star", "relion5.star", "relion31.6opticsgroups.star"):
         path = shared_data / "metadata" / name
-        count, _ = count_and_halves(path)
+        count = len(open_particle_file(path))
         out = write_selection(path, np.arange(count), tmp_path / name)
         if name == "relion31.star":
             assert load_particles(out).images(np.arange(5)).shape == (5, 256, 256)

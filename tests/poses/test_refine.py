@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
+from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.particle_input import ParticleInput
-from cryoformer.formats.posed import write_poses
 from cryoformer.images.settings import ImageSettings
 from cryoformer.poses import rounds
 from cryoformer.poses.refine import refine
@@ -38,7 +38,7 @@ def rough(exact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shifts = SHIFT_ANGSTROM * generator.normal(size=(count, 2))
     folder = tmp_path_factory.mktemp("rough")
     moved = replace(particles, rotations=turns @ particles.rotations, shifts_angstrom=shifts)
-    return write_poses(moved, folder)
+    return open_particle_file(moved.source).write_posed(moved, folder)
 
 
 def errors(path: Path, truth: Path) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from cryoformer.assess.validated import Validated, opened
 from cryoformer.decode.latent_posterior import LATENT_BOX
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, read_mrc_volume
+from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.poses.check import check_poses
@@ -79,7 +80,7 @@ def validate(path: Path, options: ValidateOptions, source: ParticleInput | None 
     """
     if options.nulls < 3:
         raise InputError(f"--nulls {options.nulls}: expected 3 or more, to know how much chance scatters")
-    is_run = path.is_dir()
+    is_run = path.is_dir() and not holds_particles(path)
     if not is_run and (options.truth is not None or options.full or options.halves):
         raise InputError(f"{path}: --truth, --full and --halves need the folder of a finished run, not particles")
     before = _read(path / VALIDATION_FILE) if is_run else {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from cryoformer.checkpoint import load_tensors
 from cryoformer.decode.density_model import crop_volume
 from cryoformer.errors import InputError
+from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.images.streamed import prepare_images
@@ -61,7 +62,7 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
     Raises:
         InputError: neither a run nor particles, or their images are gone.
     """
-    if path.is_dir():
+    if path.is_dir() and not holds_particles(path):
         run: Run | None = open_run(path)
         source, config, particles = _of_run(RunPaths(path), source)
         config = config.model_copy(update={name: reading[name] for name in ("memory_gib",) if name in reading})

@@ -24,13 +24,12 @@ from jaxtyping import Float, Int
 from cryoformer.assess.volume_source import nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
-from cryoformer.formats.cryosparc.table import CryosparcTable
-from cryoformer.formats.relion.star import read_star_tables
+from cryoformer.formats.load import TABLES, open_particle_file
 
 logger = logging.getLogger(__name__)
 
 VOLUME_LATENTS = "volume_latents.npy"
-TABLE_SUFFIXES = (".npy", ".csv", ".star", ".cs")
+TABLE_SUFFIXES = (".npy", ".csv", *TABLES)
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,8 @@ def read_table(path: Path) -> tuple[Int[np.ndarray, " n"] | None, Float[np.ndarr
         InputError: the file cannot be read, or has neither.
     """
     suffix = path.suffix.lower()
-    if suffix == ".star":
-        return _star_classes(path), None
-    if suffix == ".cs":
-        return _cryosparc_classes(path), None
+    if suffix in TABLES:
+        return _classes(path), None
     if suffix == ".npy":
         values = _read_npy(path)
     elif suffix == ".csv":
@@ -140,35 +137,12 @@ def _volumes_of_classes(classes: Int[np.ndarray, " n"], files: list[Path], table
     raise InputError(f"{table}: there is no volume for class {missing}; found volumes {', '.join(map(str, numbers))}")
 
 
-def _star_classes(path: Path) -> Int[np.ndarray, " n"]:
-    particles, _ = read_star_tables(path)
-    if "rlnClassNumber" not in particles:
-        raise InputError(f"{path}: has no column rlnClassNumber; give the data.star of a classification")
-    classes = particles["rlnClassNumber"].to_numpy(dtype=np.int64)
-    names = particles["rlnImageName"].astype(str).str.split("@", n=1, expand=True)
-    if names.shape[1] != 2 or names[1].nunique() != 1:
+def _classes(path: Path) -> Int[np.ndarray, " n"]:
+    file = open_particle_file(path)
+    classes = file.classes()
+    if not file.lists_images or len(file.references.paths) != 1:
         return classes
-    return _in_stack_order(classes, names[0].astype(np.int64).to_numpy() - 1)
-
-
-def _cryosparc_classes(path: Path) -> Int[np.ndarray, " n"]:
-    table = CryosparcTable(path)
-    fields = table.dataset.fields()
-    matches = [re.match(r"alignments_class\w*_(\d+)/class_posterior$", field) for field in fields]
-    numbered = sorted((int(match[1]), match[0]) for match in matches if match)
-    named = [field for field in fields if re.match(r"alignments\w*/class$", field)]
-    if len(numbered) > 1:
-        posteriors = np.stack([table.numbers(field) for _, field in numbered], axis=1)
-        classes = np.array([number for number, _ in numbered])[posteriors.argmax(axis=1)]
-    elif "alignments3D_multi/class_posterior" in fields:
-        classes = np.asarray(table.values("alignments3D_multi/class_posterior")).argmax(axis=1)
-    elif named:
-        classes = table.numbers(named[0]).astype(np.int64)
-    else:
-        raise InputError(f"{path}: says nothing of classes; export the particles of a 3D classification")
-    if table.has("blob/idx") and len(np.unique(table.values("blob/path"))) == 1:
-        return _in_stack_order(classes, table.numbers("blob/idx").astype(np.int64))
-    return classes
+    return _in_stack_order(classes, file.references.index_of_row)
 
 
 def _in_stack_order(classes: Int[np.ndarray, " n"], index: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

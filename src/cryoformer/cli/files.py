@@ -84,7 +84,8 @@ def select(
         seed: Seed of what is drawn.
         datadir: Folder to look for the image stacks in first.
     """
-    from cryoformer.formats.choose import choose_rows, count_and_halves
+    from cryoformer.formats.choose import choose_rows
+    from cryoformer.formats.load import open_particle_file
     from cryoformer.formats.select import write_selection
 
     particles = source
@@ -97,5 +98,6 @@ def select(
     elif cluster or latent_box is not None or name is not None:
         raise InputError(f"{source}: --cluster, --latent-box and --name select particles of a run; give its folder")
     else:
-        rows = choose_rows(*count_and_halves(source), ind=ind, random=random, half=half, seed=seed)
+        file = open_particle_file(source, datadir)
+        rows = choose_rows(len(file), file.half_set, ind=ind, random=random, half=half, seed=seed)
     print(f"{write_selection(particles, rows, out, datadir)} ({len(rows)} particles)")

@@ -51,5 +51,5 @@ def validate(
     for name, test in found.items():
         if isinstance(test, dict):
             print(f"{name}: {test['verdict']}. {test['sentence']}")
-    if path.is_dir():
+    if (path / VALIDATION_FILE).is_file():
         print(path / VALIDATION_FILE)

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 
 from cryoformer.errors import InputError
 from cryoformer.explore.latent_space import principal_coordinates
-from cryoformer.formats.choose import choose_rows, count_and_halves, read_indices
+from cryoformer.formats.choose import choose_rows, read_indices
+from cryoformer.formats.load import open_particle_file
 from cryoformer.run.run_folder import open_run
 
 
@@ -46,7 +47,7 @@ def select_of_run(
     run = open_run(path)
     count = len(run.latents_mean)
     source, datadir, in_file = Path(run.config["particles"]), run.config.get("datadir"), rows_in_file(path, count)
-    halves = None if half is None else count_and_halves(source)[1]
+    halves = None if half is None else open_particle_file(source).half_set
     keep = np.zeros(count, dtype=bool)
     keep[choose_rows(count, None if halves is None else halves[in_file], ind=ind, half=half, seed=seed)] = True
     if criteria.clusters:

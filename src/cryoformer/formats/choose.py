@@ -7,9 +7,6 @@ from jaxtyping import Int, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.formats.cryodrgn.pickled_arrays import load_pickled_arrays
-from cryoformer.formats.load import load_particles
-from cryoformer.formats.relion.particles import RelionTable, half_sets
-from cryoformer.formats.relion.star import read_star_tables
 
 
 def choose_rows(
@@ -48,19 +45,6 @@ def choose_rows(
     if len(rows) == 0:
         raise InputError("no particle passes --ind and --half; choose others")
     return rows.astype(np.int64)
-
-
-def count_and_halves(path: Path) -> tuple[int, Integer[np.ndarray, " n"] | None]:
-    """Number of particles of a file, and their half-sets where it has them; STAR files need no poses for this.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if path.suffix.lower() == ".star":
-        table = RelionTable(path, *read_star_tables(path))
-        return len(table), half_sets(table)
-    particles = load_particles(path, require_images=False, require_ctf=False)
-    return len(particles), particles.half_set
 
 
 def read_indices(path: Path, count: int) -> Int[np.ndarray, " m"]:

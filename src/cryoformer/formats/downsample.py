@@ -22,7 +22,8 @@ from jaxtyping import Float, Float32, Int
 
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
-from cryoformer.formats.downsampled_table import DownsampledTable, open_table
+from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.particle_file import ParticleFile, same_file
 from cryoformer.imaging.fourier import crop_fourier, frequencies
 from cryoformer.particles.particles import check_finite
 from cryoformer.particles.read_ahead import read_ahead
@@ -74,15 +75,16 @@ def downsample(
     Raises:
         InputError: a box that does not fit, too little room on the disk, a folder in use, or unreadable images.
     """
-    table = open_table(source, datadir)
+    table = open_particle_file(source, datadir)
+    pixel_sizes = table.pixel_sizes_angstrom
     _check_box(table, box)
     images = unique_images(table.stacks)
     wanted = np.dtype(dtype or _dtype_of(table.stacks))
     count = len(images.row_of_image)
-    target = folder / f"particles{source.suffix.lower()}"
-    if target.exists() and source.exists() and target.samefile(source):
+    target = folder / table.posed_name
+    if same_file(target, table.path):
         raise InputError(f"{folder}: holds the file to downsample; give another --out")
-    writer = _writer(table, images, folder, box, wanted, min(per_file or count, count))
+    writer = _writer(table.stacks, pixel_sizes, images, folder, box, wanted, min(per_file or count, count))
     facts = _facts(table, writer)
     _go_on(folder, facts, writer, target)
     _check_room(folder, (count - writer.done) * box * box * wanted.itemsize)
@@ -91,13 +93,13 @@ def downsample(
         logger.info("%s: %d images to %d pixels, %s", folder, count, box, wanted)
     pieces = _pieces(table.stacks, images.row_of_image[writer.done :], CHUNK_BYTES)
     for rows, chunk in read_ahead(table.stacks.read, pieces, ahead=1):
-        check_finite(chunk, rows, table.stacks, table.source)
+        check_finite(chunk, rows, table.stacks, source)
         smaller = crop_images(chunk, box)
         writer.write(smaller)
         _record(folder, facts, writer)
         progress(writer.done, count)
     writer.finish()
-    return table.write(target, box, writer.paths, images.image_of_row, writer.per_file)
+    return table.write_downsampled(target, box, writer.paths, images.image_of_row, writer.per_file)
 
 
 def crop_images(images: Float32[np.ndarray, "b d d"], box: int) -> Float32[np.ndarray, "b e e"]:
@@ -135,14 +137,14 @@ def _pieces(stacks: ImageStacks, rows: Int[np.ndarray, " m"], chunk_bytes: int) 
         yield from (run[start : start + size] for start in range(0, len(run), size))
 
 
-def _check_box(table: DownsampledTable, box: int) -> None:
+def _check_box(table: ParticleFile, box: int) -> None:
     if box < 2 or box % 2:
         raise InputError(f"--box {box}: expected an even number of pixels, 2 or more")
     smallest = int(table.stacks.boxes.min())
     if box > smallest:
         row = int(table.stacks.boxes.argmin())
         raise InputError(
-            f"{table.source}: row {row + 1}: its image has {smallest} pixels, --box {box} would make it larger; give "
+            f"{table.path}: row {row + 1}: its image has {smallest} pixels, --box {box} would make it larger; give "
             f"{smallest} or less"
         )
 
@@ -153,19 +155,25 @@ def _dtype_of(stacks: ImageStacks) -> str:
 
 
 def _writer(
-    table: DownsampledTable, images: UniqueImages, folder: Path, box: int, dtype: np.dtype, per_file: int
+    stacks: ImageStacks,
+    pixel_sizes_angstrom: Float[np.ndarray, " n"],
+    images: UniqueImages,
+    folder: Path,
+    box: int,
+    dtype: np.dtype,
+    per_file: int,
 ) -> StackWriter:
     first = images.row_of_image[::per_file]
-    sizes: Float[np.ndarray, " f"] = table.pixel_sizes_angstrom[first] * table.stacks.boxes[first] / box
+    sizes: Float[np.ndarray, " f"] = pixel_sizes_angstrom[first] * stacks.boxes[first] / box
     return StackWriter(folder, len(images.row_of_image), box, dtype, sizes.tolist(), per_file)
 
 
-def _facts(table: DownsampledTable, writer: StackWriter) -> dict[str, Any]:
+def _facts(table: ParticleFile, writer: StackWriter) -> dict[str, Any]:
     """What must be the same for a stopped run to go on."""
     newest = max(header.modified_ns for header in table.stacks.headers)
     return {
-        "source": str(table.source.resolve()),
-        "source_modified_ns": table.source.stat().st_mtime_ns,
+        "source": str(table.path.resolve()),
+        "source_modified_ns": table.path.stat().st_mtime_ns,
         "stacks_modified_ns": newest,
         "images": writer.count,
         "box": writer.box,

@@ -1,19 +1,94 @@
-"""One way in for every kind of particle file: the suffix picks the reader."""
+"""One way in for every kind of particle file: here, and nowhere else, a path is taken for a kind of file."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from cryoformer.errors import InputError
-from cryoformer.formats.cryodrgn.particles import find_images, load_cryodrgn
-from cryoformer.formats.cryosparc.particles import load_cryosparc
-from cryoformer.formats.image_list import STACK_SUFFIXES, star_of_stack
-from cryoformer.formats.relion.particles import load_relion
+from cryoformer.formats.cryodrgn.particle_file import CryodrgnFile, find_images
+from cryoformer.formats.cryosparc.particle_file import CryosparcFile
+from cryoformer.formats.job_folder import file_of_folder
+from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.formats.relion.particle_file import RelionFile
+from cryoformer.formats.stack_file import LIST_SUFFIX, StackFile
 from cryoformer.particles.particles import Particles
 
-# The seam for further formats: a reader has the signature of load_relion.
-READERS: dict[str, Callable[..., Particles]] = {".star": load_relion, ".cs": load_cryosparc}
+# The seam for further formats.
+KINDS: dict[str, type[ParticleFile]] = {
+    ".star": RelionFile,
+    ".cs": CryosparcFile,
+    ".mrcs": StackFile,
+    ".mrc": StackFile,
+    LIST_SUFFIX: StackFile,
+}
+# Files with a row, and any columns, for every particle.
+TABLES = tuple(suffix for suffix, kind in KINDS.items() if kind.suffix)
 
 SUPPORTED = "a RELION STAR file (.star), a cryoSPARC file (.cs), or images (.mrcs, .txt) with cryoDRGN's poses and CTF"
+
+
+def open_particle_file(
+    path: Path | str,
+    datadir: Path | str | None = None,
+    *,
+    poses: Path | str | None = None,
+    ctf: Path | str | None = None,
+) -> ParticleFile:
+    """The file at a path, as the kind that its suffix says; nothing of a table is read yet.
+
+    Args:
+        path: a RELION STAR file (.star), a cryoSPARC file (.cs), a stack (.mrcs, .mrc) or a list of stacks (.txt); or
+            cryoDRGN's poses.pkl, with ctf.pkl and the images beside it; or the folder of a job that holds one of them.
+        datadir: folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, used instead of the poses of the file.
+        ctf: cryoDRGN's ctf.pkl, used instead of the CTF of the file.
+
+    Raises:
+        InputError: no such kind of file, or files that belong together and are not all given.
+    """
+    path, folder = Path(path), None if datadir is None else Path(datadir)
+    if path.is_dir():
+        path = file_of_folder(path, with_poses=poses is not None)
+    if poses is None and ctf is None and path.suffix.lower() == CryodrgnFile.suffix_of_poses:
+        lists, poses, ctf = find_images(path)
+        path = _only_list(lists, folder)
+    kind = KINDS.get(path.suffix.lower())
+    if poses is not None or ctf is not None:
+        if poses is None or ctf is None:
+            given, missing = ("poses", "ctf") if ctf is None else ("ctf", "poses")
+            raise InputError(f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both")
+        if kind is None:
+            raise InputError(f"{path}: cannot be read as images; expected .mrcs, .mrc, .txt, .star or .cs")
+        return CryodrgnFile(kind(path, folder), Path(poses), Path(ctf))
+    if kind is None:
+        raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(TABLES)}); give {SUPPORTED}")
+    return kind(path, folder)
+
+
+def _only_list(lists: list[Path], datadir: Path | None) -> Path:
+    """The first of several lists of images, which must be the same images in the same order."""
+    first, *others = (KINDS[path.suffix.lower()](path, datadir) for path in lists)
+    for other in others:
+        if not first.references.names_same_images(other.references):
+            raise InputError(
+                f"{first.path} and {other.path.name} list images in different orders; give the one that the pickles "
+                "were made of by its name, with --poses and --ctf"
+            )
+    return first.path
+
+
+def kind_to_write(target: Path) -> tuple[type[ParticleFile], Path]:
+    """The kind of file that a path to be written asks for, and the path of its main file.
+
+    Raises:
+        InputError: no kind has this suffix.
+    """
+    suffix = target.suffix.lower()
+    if target.is_dir() or not suffix:
+        return CryodrgnFile, target / CryodrgnFile.posed_name
+    if suffix == CryodrgnFile.suffix_of_poses:
+        return CryodrgnFile, target
+    if suffix not in TABLES:
+        raise InputError(f"{target}: expected a name that ends in .star, .cs or .pkl, or a folder for cryoDRGN's files")
+    return KINDS[suffix], target
 
 
 def load_particles(
@@ -28,37 +103,13 @@ def load_particles(
     """Particles of a file, all metadata checked, no image read yet.
 
     Args:
-        path: a RELION STAR file (.star), a cryoSPARC file (.cs), a stack (.mrcs, .mrc) or a list of stacks (.txt); or
-            cryoDRGN's poses.pkl, or its folder, with ctf.pkl and the images beside it. A STAR file that stands beside
-            a stack and refers to it is read instead of the stack.
-        datadir: folder to look for the image stacks in first.
-        poses: cryoDRGN's poses.pkl, used instead of the poses of the file.
-        ctf: cryoDRGN's ctf.pkl, used instead of the CTF of the file.
+        path, datadir, poses, ctf: as for :func:`open_particle_file`. Of a stack without poses, the STAR file that
+            stands beside it and refers to it is read.
         require_images: False loads the metadata alone.
         require_ctf: False allows files without CTF columns; their CTF is 1 at all frequencies.
 
     Raises:
         InputError: what is wrong with which file and row, and what to do.
     """
-    path, folder = Path(path), None if datadir is None else Path(datadir)
-    if poses is None and ctf is None and (path.is_dir() or path.suffix.lower() == ".pkl"):
-        path, poses, ctf = find_images(path)
-    if poses is not None or ctf is not None:
-        if poses is None or ctf is None:
-            given, missing = ("poses", "ctf") if ctf is None else ("ctf", "poses")
-            raise InputError(f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both")
-        return load_cryodrgn(path, folder, poses=Path(poses), ctf=Path(ctf), require_images=require_images)
-    suffix = path.suffix.lower()
-    if suffix in STACK_SUFFIXES and path.is_file():
-        star = star_of_stack(path)
-        if star is not None:
-            return load_relion(star, folder or path.parent, require_images=require_images, require_ctf=require_ctf)
-    reader = READERS.get(suffix)
-    if reader is None:
-        if suffix in (".txt", *STACK_SUFFIXES):
-            raise InputError(
-                f"{path}: images alone hold no poses; give the STAR or .cs file that belongs to them, or cryoDRGN's "
-                "files with --poses poses.pkl --ctf ctf.pkl"
-            )
-        raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(READERS)}); give {SUPPORTED}")
-    return reader(path, folder, require_images=require_images, require_ctf=require_ctf)
+    file = open_particle_file(path, datadir, poses=poses, ctf=ctf)
+    return file.read(require_images=require_images, require_ctf=require_ctf)

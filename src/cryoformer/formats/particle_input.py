@@ -9,8 +9,9 @@ from jaxtyping import Int
 
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
-from cryoformer.formats import load_particles
 from cryoformer.formats.choose import choose_rows
+from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.particles import Particles
 
 
@@ -35,13 +36,17 @@ class ParticleInput:
     random: int | None = None
     half: int | None = None
 
+    def open(self) -> ParticleFile:
+        """The file, of whichever kind it is."""
+        return open_particle_file(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+
     def load(self, seed: int) -> tuple[Particles, Int[np.ndarray, " m"] | None]:
         """The particles, and their rows in the file where not all are used.
 
         Raises:
             InputError: anything wrong with the files.
         """
-        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        particles = self.open().read()
         if self.ind is None and self.random is None and self.half is None:
             return particles, None
         rows = choose_rows(
@@ -55,7 +60,7 @@ class ParticleInput:
         Raises:
             InputError: the files are not what they were.
         """
-        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        particles = self.open().read()
         if not rows_file.exists():
             return particles
         rows = np.load(rows_file, allow_pickle=False)

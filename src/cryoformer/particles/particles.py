@@ -79,6 +79,16 @@ class Particles:
             raise InputError(f"{self.source}: loaded without its images; load it with them")
         return self.stacks
 
+    def require_references(self) -> ImageReferences:
+        """Which image of which file each particle is.
+
+        Raises:
+            InputError: the file does not say.
+        """
+        if self.references is None:
+            raise InputError(f"{self.source}: does not say which images its particles are")
+        return self.references
+
     def subset(self, rows: Integer[np.ndarray, " m"]) -> "Particles":
         """These particles alone, in this order."""
         return Particles(

@@ -28,6 +28,13 @@ class ImageReferences:
     def __len__(self) -> int:
         return len(self.index_of_row)
 
+    def names_same_images(self, other: "ImageReferences") -> bool:
+        """Whether both list the same images in the same order, of stacks of the same names in whichever folders."""
+        if len(self) != len(other) or not np.array_equal(self.index_of_row, other.index_of_row):
+            return False
+        names = [np.array([Path(path).name for path in each.paths])[each.path_of_row] for each in (self, other)]
+        return np.array_equal(*names)
+
     def subset(self, rows: Integer[np.ndarray, " m"]) -> "ImageReferences":
         return ImageReferences(self.paths, self.path_of_row[rows], self.index_of_row[rows])
 
@@ -79,6 +86,48 @@ def first_file(places: Sequence[Path]) -> Path | None:
             if place.is_file():
                 return place
     return None
+
+
+def find_stack(reference: str, source: Path, datadir: Path | None) -> Path | None:
+    """Where the stack that ``source`` names lies, None where it is not on this machine."""
+    return first_file(candidates(reference, source, datadir))
+
+
+def written_paths(
+    paths: tuple[str, ...], source: Path, target: Path, datadir: Path | None, beside: str = ""
+) -> list[str]:
+    """How a new file ``target`` shall name the stacks of ``source``.
+
+    A path becomes relative to the folder of ``target`` where the stack lies in it, and absolute where it lies
+    elsewhere. Stacks that are not on this machine keep the paths that they have.
+
+    Args:
+        beside: what stands before a path that is relative to the folder of ``target``.
+    """
+    folder = target.absolute().parent.resolve()
+    written = []
+    for path in paths:
+        place = find_stack(path, source, datadir)
+        if place is None:
+            written.append(path)
+            continue
+        found = place.absolute().parent.resolve() / place.name
+        inside = found.is_relative_to(folder)
+        written.append(f"{beside}{found.relative_to(folder).as_posix()}" if inside else str(found))
+    return written
+
+
+def moved_paths(paths: tuple[str, ...], source: Path, target: Path, datadir: Path | None) -> dict[str, Path]:
+    """Absolute paths of the stacks that a file ``target`` would not find, or not the same, as ``source`` does.
+
+    Stacks that are not on this machine stay as they are written.
+    """
+    moved = {}
+    for path in paths:
+        old, new = find_stack(path, source, datadir), find_stack(path, target, None)
+        if old is not None and (new is None or not new.samefile(old)):
+            moved[path] = old.resolve()
+    return moved
 
 
 def resolve_stacks(references: Sequence[str], source: Path, datadir: Path | None) -> list[Path]:

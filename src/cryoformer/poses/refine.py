@@ -13,7 +13,6 @@ from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.particle_input import ParticleInput
-from cryoformer.formats.posed import posed_file, write_poses
 from cryoformer.images.settings import ImageSettings
 from cryoformer.particles import check_images
 from cryoformer.poses.rounds import Poses, Refinement, refine_poses
@@ -37,9 +36,9 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     asked = {**source.facts(), **settings.model_dump(mode="json")}
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
     earlier = _earlier(out, asked)
-    pickles = source.poses is not None or source.particles.is_dir() or source.particles.suffix.lower() == ".pkl"
-    particles, _ = source.load(settings.seed)
-    target = posed_file(particles.source, out, pickles)
+    listed = source.open()
+    particles = listed.read()
+    target = listed.posed_path(out)
     if earlier.get("finished"):
         return f"{target}: is there already; nothing to do"
     check_images(particles)
@@ -47,7 +46,7 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     with RunLog(None) as log:
         found = refine_poses(particles, settings, out / "cache", checkpoint, log)
         log.say(f"done in {log.elapsed / 60:.1f} min")
-    write_poses(found.kept.applied(particles), out, source.datadir, pickles)
+    listed.write_posed(found.kept.applied(particles), out)
     mean, covariance = found.kept.mean.numpy(), found.kept.covariance.numpy()
     with atomic_path(out / POSTERIORS) as temporary, temporary.open("wb") as file:
         np.savez(file, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from cryoformer.errors import InputError
 from cryoformer.explore.selection import rows_in_file
 from cryoformer.files import atomic_path
+from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.select import write_selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
@@ -73,7 +74,7 @@ class Selections:
         rows = rows_in_file(self.run, self.count)[self.load(name)]
         if self.particles is None or not self.particles.is_file():
             raise InputError(f"the particle file of this run, {self.particles}, is not there; put it back to export")
-        suffix = ".cs" if self.particles.suffix.lower() == ".cs" else ".star"
+        suffix = open_particle_file(self.particles).suffix or ".npy"
         return write_selection(self.particles, rows, self._path(name, suffix), self.datadir)
 
     def _path(self, name: str, suffix: str) -> Path:

@@ -5,8 +5,7 @@ table [n, 9]: box, pixel size, defocus U and V (A), angle (degrees), voltage (kV
 shift (degrees). Its box is that of the images which the CTF was estimated for; images that were made smaller since
 cover the same square, so their pixel size is that of the table times the ratio of the boxes.
 
-The images are a stack, a ``.txt`` list of stacks, or a STAR or ``.cs`` file whose rows say which image is which (see
-:mod:`cryoformer.formats.image_list`).
+The images are a stack, a ``.txt`` list of stacks, or a STAR or ``.cs`` file whose rows say which image is which.
 """
 
 import logging
@@ -21,9 +20,7 @@ from jaxtyping import Bool, Float, Integer
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.cryodrgn.pickled_arrays import load_pickled_arrays
-from cryoformer.formats.image_list import list_images
 from cryoformer.imaging.ctf import CTFParameters
-from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.particles import Particles
 
 logger = logging.getLogger(__name__)
@@ -39,84 +36,9 @@ CTF_COLUMNS = (
     "amplitude contrast",
     "phase shift",
 )
-IMAGE_LISTS = ("images.star", "particles.star", "particles.txt", "particles.mrcs", "particles.mrc", "particles.cs")
 
 
-def load_cryodrgn(
-    path: Path,
-    datadir: Path | None = None,
-    *,
-    poses: Path,
-    ctf: Path,
-    require_images: bool = True,
-) -> Particles:
-    """Particles of images with cryoDRGN's ``poses.pkl`` and ``ctf.pkl``.
-
-    Args:
-        path: a stack (.mrcs, .mrc), a list of stacks (.txt), or a file whose rows name images (.star, .cs). Stacks
-            and lists must be there even without ``require_images``: their headers say how many images there are.
-
-    Raises:
-        InputError: a file is missing or unreadable, the numbers of rows and images differ, or a value is impossible.
-    """
-    listed = list_images(path, datadir, require_images)
-    rotations, fractions = _read_poses(poses)
-    table = _read_ctf(ctf)
-    count, source = len(listed.references), listed.source
-    for other, rows in ((poses, len(rotations)), (ctf, len(table))):
-        if rows != count:
-            raise InputError(
-                f"{other} has {rows} rows, but {source} has {count} images{listed.why}; give the files that belong "
-                "together, one row for every image and in the same order"
-            )
-    side_angstrom = table[:, 0] * table[:, 1]
-    boxes = table[:, 0].astype(np.int64)
-    if listed.stacks is not None:
-        boxes = listed.stacks.boxes
-        resized = np.flatnonzero(boxes != table[:, 0])
-        if len(resized):
-            logger.info(
-                "%s: its box is %d pixels of %.4g A, that of the images %d: their pixel size is %.4g A",
-                ctf, table[resized[0], 0], table[resized[0], 1], boxes[resized[0]],
-                side_angstrom[resized[0]] / boxes[resized[0]],
-            )  # fmt: skip
-        check_headers(source, listed.stacks, boxes, side_angstrom / boxes, "the box", "the pixel size")
-    return Particles(
-        source=source,
-        boxes=boxes,
-        pixel_sizes_angstrom=side_angstrom / boxes,
-        rotations=rotations,
-        shifts_angstrom=0.0 - fractions * side_angstrom[:, None],
-        ctf=_ctf_parameters(table),
-        optics_group=_optics_groups(table) if listed.optics_group is None else listed.optics_group,
-        half_set=listed.half_set,
-        premultiplied=np.zeros(count, dtype=bool) if listed.premultiplied is None else listed.premultiplied,
-        declared_sign=None,
-        references=listed.references,
-        stacks=listed.stacks,
-    )
-
-
-def find_images(path: Path) -> tuple[Path, Path, Path]:
-    """Images, poses and CTF of a cryoDRGN input, given as its folder or as its poses.pkl.
-
-    Raises:
-        InputError: one of them is missing.
-    """
-    poses = path / "poses.pkl" if path.is_dir() else path
-    ctf = poses.with_name("ctf.pkl")
-    images = next((place for name in IMAGE_LISTS if (place := poses.with_name(name)).is_file()), None)
-    missing = [file.name for file in (poses, ctf) if not file.is_file()]
-    if missing or images is None:
-        names = ", ".join(missing or IMAGE_LISTS)
-        raise InputError(
-            f"{path}: {'' if missing else 'none of '}{names} found; give the images, with cryoDRGN's files as --poses "
-            "POSES.pkl --ctf CTF.pkl"
-        )
-    return images, poses, ctf
-
-
-def _read_poses(path: Path) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
+def read_poses(path: Path) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
     """R and the origins as fractions of the box, 0 where the file has none."""
     arrays = load_pickled_arrays(path)
     shapes = ", ".join(str(array.shape) for array in arrays)
@@ -139,7 +61,7 @@ def _read_poses(path: Path) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarra
     return rotations, fractions
 
 
-def _read_ctf(path: Path) -> Float[np.ndarray, "n 9"]:
+def read_ctf(path: Path) -> Float[np.ndarray, "n 9"]:
     arrays = load_pickled_arrays(path)
     if len(arrays) > 1 or arrays[0].ndim != 2 or arrays[0].shape[1] != len(CTF_COLUMNS):
         shapes = ", ".join(str(array.shape) for array in arrays)
@@ -168,12 +90,12 @@ def _check_rows(path: Path, fine: Bool[np.ndarray, " n"], what: str) -> None:
         )
 
 
-def _ctf_parameters(table: Float[np.ndarray, "n 9"]) -> CTFParameters:
+def ctf_parameters(table: Float[np.ndarray, "n 9"]) -> CTFParameters:
     columns = [*table[:, 2:].T, np.zeros(len(table))]
     return CTFParameters(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
 
 
-def _optics_groups(table: Float[np.ndarray, "n 9"]) -> Integer[np.ndarray, " n"]:
+def optics_groups(table: Float[np.ndarray, "n 9"]) -> Integer[np.ndarray, " n"]:
     """Particles of one box, pixel size, voltage, Cs and amplitude contrast are one group."""
     return pd.DataFrame(table[:, [0, 1, 5, 6, 7]]).groupby(list(range(5))).ngroup().to_numpy() + 1
 

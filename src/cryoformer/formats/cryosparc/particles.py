@@ -1,4 +1,4 @@
-"""cryoSPARC particle files (``.cs``) as Particles, and back.
+"""cryoSPARC particle files (``.cs``) as Particles.
 
 Poses stand in ``alignments3D`` after a refinement, per class in ``alignments3D_multi`` after a heterogeneous
 refinement, and in ``alignments_class_0``, ``alignments_class_1``, ... after an ab-initio reconstruction or a 3D
@@ -9,11 +9,8 @@ classification; where there are several classes, each particle takes its most pr
 dark particles.
 """
 
-import hashlib
 import logging
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,54 +19,11 @@ from jaxtyping import Float, Integer
 from scipy.spatial.transform import Rotation
 
 from cryoformer.errors import InputError
-from cryoformer.formats.cryosparc.dataset import new_dataset, read_dataset, write_csg, write_dataset
 from cryoformer.formats.cryosparc.table import CTF_FIELDS, CryosparcTable, remedy
 from cryoformer.imaging.ctf import CTFParameters
-from cryoformer.particles.header_check import check_headers
-from cryoformer.particles.particles import Particles
-from cryoformer.particles.references import ImageReferences, open_images
-
-__all__ = ["load_cryosparc", "read_dataset", "write_cryosparc", "write_csg", "write_dataset"]
+from cryoformer.particles.references import ImageReferences
 
 logger = logging.getLogger(__name__)
-
-
-def load_cryosparc(
-    path: Path, datadir: Path | None = None, *, require_images: bool = True, require_ctf: bool = True
-) -> Particles:
-    """Particles of a cryoSPARC file. Everything but the pixels is checked here, before any work starts.
-
-    Raises:
-        InputError: anything that is missing, does not fit or is no number, with file, row and remedy.
-    """
-    table = CryosparcTable(path)
-    rotations, shifts = poses(table)
-    ctf = ctf_parameters(table, require_ctf)
-    pixel_sizes = table.positive("blob/psize_A")
-    references = image_references(table)
-    boxes = np.zeros(len(table), dtype=np.int64)
-    if table.has("blob/shape"):
-        boxes = table.numbers("blob/shape", (2,))[:, 0].astype(np.int64)
-    stacks = None
-    if require_images:
-        stacks = open_images(references, path, datadir)
-        check_headers(path, stacks, boxes, pixel_sizes, "blob/shape", "blob/psize_A")
-        boxes = stacks.boxes
-    return Particles(
-        source=path,
-        boxes=boxes,
-        pixel_sizes_angstrom=pixel_sizes,
-        rotations=rotations,
-        shifts_angstrom=shifts,
-        ctf=ctf,
-        optics_group=table.numbers("ctf/exp_group_id", default=1.0).astype(np.int64),
-        half_set=_half_set(table),
-        # cryoSPARC has no field for it.
-        premultiplied=np.zeros(len(table), dtype=bool),
-        declared_sign=declared_sign(table),
-        references=references,
-        stacks=stacks,
-    )
 
 
 def image_references(table: CryosparcTable) -> ImageReferences:
@@ -125,7 +79,7 @@ def declared_sign(table: CryosparcTable) -> int | None:
     return signs[0] or None
 
 
-def _half_set(table: CryosparcTable) -> Integer[np.ndarray, " n"] | None:
+def half_set(table: CryosparcTable) -> Integer[np.ndarray, " n"] | None:
     """Particles that were never split are all of split 0."""
     if not table.has("alignments3D/split"):
         return None
@@ -195,96 +149,3 @@ def _of_class_fields(
         logger.info("%s: poses of each particle's most probable class of %d", table.source, len(classes))
     rows = np.arange(len(table))
     return vectors[best, rows], origins[best, rows], sizes[best, rows]
-
-
-def write_cryosparc(path: Path, particles: Particles, stack_paths: Sequence[str], sign: int) -> Path:
-    """Write particles as a ``.cs`` file that cryoSPARC imports, with the ``.csg`` beside it.
-
-    Args:
-        stack_paths: for each of ``particles.references.paths``, what ``blob/path`` says of it.
-        sign: 1 for white particles, -1 for dark ones.
-
-    Returns:
-        The ``.csg`` file, for cryoSPARC's "Import Result Group".
-
-    Raises:
-        InputError: the particles have no references, boxes, or images that were not multiplied by their CTF.
-    """
-    if particles.references is None or not particles.boxes.all():
-        raise InputError(
-            f"{particles.source}: a cryoSPARC file needs the path and the size of every image; convert a file that "
-            "lists them, where its image stacks are"
-        )
-    if particles.premultiplied.any():
-        raise InputError(
-            f"{particles.source}: the images were multiplied by their CTF, which a cryoSPARC file cannot say; extract "
-            "them again without premultiplication"
-        )
-    fields = _blob_fields(particles, particles.references, stack_paths, sign) | _ctf_fields(particles)
-    dataset = new_dataset(path, fields | alignment_fields(particles))
-    write_dataset(dataset, path)
-    return write_csg(path, dataset.fields(), len(dataset))
-
-
-def _blob_fields(
-    particles: Particles, references: ImageReferences, stack_paths: Sequence[str], sign: int
-) -> dict[str, np.ndarray]:
-    count = len(particles)
-    signatures = [int.from_bytes(hashlib.sha1(path.encode()).digest()[:8], "little") for path in stack_paths]
-    return {
-        "blob/path": np.array(stack_paths, dtype=object)[references.path_of_row],
-        "blob/idx": references.index_of_row.astype(np.uint32),
-        "blob/shape": np.repeat(particles.boxes[:, None], 2, axis=1).astype(np.uint32),
-        "blob/psize_A": particles.pixel_sizes_angstrom.astype(np.float32),
-        "blob/sign": np.full(count, sign, dtype=np.float32),
-        "blob/import_sig": np.array(signatures, dtype=np.uint64)[references.path_of_row],
-    }
-
-
-def _ctf_fields(particles: Particles) -> dict[str, np.ndarray]:
-    ctf, count = particles.ctf, len(particles)
-    none = {"shift_A": 2, "tilt_A": 2, "trefoil_A": 2, "tetra_A": 4, "anisomag": 4}
-    return {
-        "ctf/type": np.full(count, "imported", dtype=object),
-        "ctf/exp_group_id": particles.optics_group.astype(np.uint32),
-        "ctf/accel_kv": ctf.voltage_kv.numpy(),
-        "ctf/cs_mm": ctf.spherical_aberration_mm.numpy(),
-        "ctf/amp_contrast": ctf.amplitude_contrast.numpy(),
-        "ctf/df1_A": ctf.defocus_u_angstrom.numpy(),
-        "ctf/df2_A": ctf.defocus_v_angstrom.numpy(),
-        "ctf/df_angle_rad": np.radians(ctf.defocus_angle_degrees.numpy()),
-        "ctf/phase_shift_rad": np.radians(ctf.phase_shift_degrees.numpy()),
-        "ctf/scale": np.ones(count, dtype=np.float32),
-        "ctf/scale_const": np.zeros(count, dtype=np.float32),
-        **{f"ctf/{name}": np.zeros((count, length), dtype=np.float32) for name, length in none.items()},
-        "ctf/bfactor": ctf.b_factor_angstrom2.numpy(),
-    }
-
-
-def alignment_fields(particles: Particles) -> dict[str, np.ndarray]:
-    """Poses, and 0 or 1 in what a refinement would say of how it found them."""
-    count = len(particles)
-    split = np.zeros(count) if particles.half_set is None else particles.half_set - 1
-    pixel_sizes = particles.pixel_sizes_angstrom
-    zeros = (
-        "error",
-        "error_min",
-        "resid_pow",
-        "slice_pow",
-        "image_pow",
-        "cross_cor",
-        "weight",
-        "pose_ess",
-        "shift_ess",
-    )
-    vectors = Rotation.from_matrix(np.swapaxes(particles.rotations, -1, -2)).as_rotvec()
-    return {
-        "alignments3D/split": split.astype(np.uint32),
-        "alignments3D/shift": (0.0 - particles.shifts_angstrom / pixel_sizes[:, None]).astype(np.float32),
-        "alignments3D/pose": vectors.astype(np.float32),
-        "alignments3D/psize_A": pixel_sizes.astype(np.float32),
-        **{f"alignments3D/{name}": np.zeros(count, dtype=np.float32) for name in zeros},
-        **{f"alignments3D/{name}": np.ones(count, dtype=np.float32) for name in ("alpha", "class_posterior")},
-        "alignments3D/class": np.zeros(count, dtype=np.uint32),
-        "alignments3D/class_ess": np.ones(count, dtype=np.float32),
-    }

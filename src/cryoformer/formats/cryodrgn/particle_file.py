@@ -1,0 +1,136 @@
+"""cryoDRGN's files as one: images, the poses.pkl and the ctf.pkl that belong to them."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from cryoformer.errors import InputError
+from cryoformer.formats.cryodrgn.particles import ctf_parameters, optics_groups, read_ctf, read_poses, write_cryodrgn
+from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.formats.relion.particle_file import RelionFile, referring_files
+from cryoformer.particles.header_check import check_headers
+from cryoformer.particles.particles import Particles
+from cryoformer.particles.references import ImageReferences
+from cryoformer.particles.stack import ImageStacks
+
+logger = logging.getLogger(__name__)
+
+IMAGE_LISTS = ("images.star", "particles.star", "particles.txt", "particles.mrcs", "particles.mrc", "particles.cs")
+
+
+class CryodrgnFile(ParticleFile):
+    """``poses.pkl`` and ``ctf.pkl``, and the file that lists their images, which may say half-sets and optics too.
+
+    ``path`` is that of the file of images.
+    """
+
+    posed_name = "poses.pkl"
+    suffix_of_poses = ".pkl"
+
+    def __init__(self, images: ParticleFile, poses: Path, ctf: Path) -> None:
+        super().__init__(images.path, images.datadir)
+        self.images, self.poses, self.ctf = images, poses, ctf
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def references(self) -> ImageReferences:
+        """Of the file of images."""
+        return self.images.references
+
+    @property
+    def stacks(self) -> ImageStacks:  # type: ignore[override]
+        """Of the file of images."""
+        return self.images.stacks
+
+    @property
+    def half_set(self) -> Integer[np.ndarray, " n"] | None:
+        """Of the file of images."""
+        return self.images.half_set
+
+    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
+        """All particles. A stack or a list of stacks must be there even without ``require_images``."""
+        references = self.references
+        stacks = self.stacks if require_images or self.images.is_stacks else None
+        rotations, fractions = read_poses(self.poses)
+        table = read_ctf(self.ctf)
+        for other, rows in ((self.poses, len(rotations)), (self.ctf, len(table))):
+            if rows != len(references):
+                raise InputError(
+                    f"{other} has {rows} rows, but {self.path} has {len(references)} images; give the files that "
+                    f"belong together, one row for every image and in the same order{self._another_list(rows)}"
+                )
+        side_angstrom = table[:, 0] * table[:, 1]
+        boxes = table[:, 0].astype(np.int64)
+        if stacks is not None:
+            boxes = stacks.boxes
+            resized = np.flatnonzero(boxes != table[:, 0])
+            if len(resized):
+                first = int(resized[0])
+                logger.info(
+                    "%s: its box is %d pixels of %.4g A, that of the images %d: their pixel size is %.4g A",
+                    self.ctf, table[first, 0], table[first, 1], boxes[first], side_angstrom[first] / boxes[first],
+                )  # fmt: skip
+            check_headers(self.path, stacks, boxes, side_angstrom / boxes, "the box", "the pixel size")
+        groups = self.images.optics_group
+        return Particles(
+            source=self.path,
+            boxes=boxes,
+            pixel_sizes_angstrom=side_angstrom / boxes,
+            rotations=rotations,
+            shifts_angstrom=0.0 - fractions * side_angstrom[:, None],
+            ctf=ctf_parameters(table),
+            optics_group=optics_groups(table) if groups is None else groups,
+            half_set=self.half_set,
+            premultiplied=self.images.premultiplied,
+            declared_sign=None,
+            references=references,
+            stacks=stacks,
+        )
+
+    def _another_list(self, rows: int) -> str:
+        """A word on a table beside the stack that has as many rows as a pickle."""
+        beside = referring_files(self.path) if self.images.is_stacks else []
+        fitting = [path.name for path in beside if len(RelionFile(path)) == rows]
+        return (
+            f" ({fitting[0]}, which lists some of them, has {rows}: give it in place of the stack)" if fitting else ""
+        )
+
+    def _write_posed(self, particles: Particles, target: Path) -> None:
+        self.write(particles, target, self.datadir, None)
+
+    @classmethod
+    def write(cls, particles: Particles, target: Path, datadir: Path | None, sign: int | None) -> list[Path]:
+        """Pickles, and a STAR file for the images: only that can say any order of images, and their half-sets."""
+        written = cls.files_written(target)
+        write_cryodrgn(written[0], written[1], particles)
+        RelionFile.write(particles, written[2], datadir, sign)
+        return written
+
+    @classmethod
+    def files_written(cls, target: Path) -> list[Path]:
+        """poses.pkl (or what it is called), ctf.pkl and images.star."""
+        return [target, target.with_name("ctf.pkl"), target.with_name("images.star")]
+
+
+def find_images(poses: Path) -> tuple[list[Path], Path, Path]:
+    """What may list the images of a cryoDRGN input, given as its poses.pkl; the poses and the CTF.
+
+    Of the files that list images, ``images.star`` is the one that was written with the pickles.
+
+    Raises:
+        InputError: one of them is missing.
+    """
+    ctf = poses.with_name("ctf.pkl")
+    lists = [place for name in IMAGE_LISTS if (place := poses.with_name(name)).is_file()]
+    missing = [file.name for file in (poses, ctf) if not file.is_file()]
+    if missing or not lists:
+        names = ", ".join(missing or IMAGE_LISTS)
+        raise InputError(
+            f"{poses.parent}: {'' if missing else 'none of '}{names} found; give the images, with cryoDRGN's files as "
+            "--poses POSES.pkl --ctf CTF.pkl"
+        )
+    return lists[:1] if lists[0].name == IMAGE_LISTS[0] else lists, poses, ctf
