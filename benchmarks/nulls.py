@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoformer.assess.null_motion import MotionTest, compare_motion
-from cryoformer.assess.null_structure import compare_structure
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import occupancy_mask
 from cryoformer.linear.ppca import LEAST_INFORMATION
-from cryoformer.training.train_config import SubspaceConfig
+from cryoformer.linear.ppca_settings import PPCASettings
+from cryoformer.validate.null_motion import MotionTest, compare_motion
+from cryoformer.validate.null_structure import compare_structure
 
 BOX, PIXEL, COUNT = 32, 4.0, 600
-SETTINGS = SubspaceConfig(dimension=3)
+SETTINGS = PPCASettings(dimension=3)
 NOISE = (0.7, 1.0, 1.4, 2.0)
 STILL = (((0.0, 0.0, 0.0), 14.0), ((-20.0, 10.0, 15.0), 8.0), ((-5.0, -20.0, -20.0), 8.0))
 

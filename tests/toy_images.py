@@ -13,7 +13,8 @@ from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 
 BOX, PIXEL = 24, 5.0

@@ -14,9 +14,9 @@ import numpy as np
 from cryoformer.assess.evaluate import evaluate_sources
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.results import open_result
-from cryoformer.assess.volume_source import VolumeSource
 from cryoformer.baselines.cryodrgn import RUN
 from cryoformer.baselines.folder import BaselineFolder
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.formats.cryodrgn.pickled_arrays import load_pickled_arrays
 from racing.contestants import Stack, our_steps, peer_command, peer_steps, train_command
 from racing.watch import middle, rates, watch

@@ -1,10 +1,12 @@
-"""Files on disk: writing whole or not at all, and MRC volumes with an honest header."""
+"""Files on disk: written whole or not at all; JSON, arrays, and MRC volumes with an honest header."""
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -36,6 +38,48 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file (UTF-8)."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, facts: Any, allow_nan: bool = False) -> None:
+    """Write plain values, readable by people too.
+
+    Raises:
+        ValueError: a number that JSON does not know, unless ``allow_nan``.
+    """
+    write_text(path, json.dumps(facts, indent=1, allow_nan=allow_nan) + "\n")
+
+
+def read_json(path: Path, what_to_do: str = "remove it, and what it belongs to is made anew") -> dict[str, Any]:
+    """The names and values of a JSON file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else; ``what_to_do`` ends the message.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {what_to_do}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected names and values; {what_to_do}")
+    return found
+
+
+def write_npz(path: Path | str, **arrays: np.ndarray) -> None:
+    """Write named arrays."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def write_npy(path: Path | str, array: np.ndarray) -> None:
+    """Write one array."""
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
 
 
 def read_mrc_volume(path: Path | str) -> tuple[Float32[np.ndarray, "z y x"], float]:

@@ -12,7 +12,7 @@ import numpy as np
 from cryoformer.assess.evaluate import evaluate_sources, truth_masks
 from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.results import open_result
-from cryoformer.assess.volume_source import HomogeneousSource
+from cryoformer.decode.volume_source import HomogeneousSource
 from cryoformer_experiments.fits import Fit
 from cryoformer_experiments.samples import sampled_fsc
 from cryoformer_experiments.workplace import kept_scores

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from cryoformer.errors import InputError
+from cryoformer.files import read_json, write_json
 from cryoformer.run.run_folder import RunPaths
 from cryoformer_experiments.plan import Plan, Stack, fit_settings
 from cryoformer_experiments.recipe import EPOCH_METHODS, OURS, Method
-from cryoformer_experiments.workplace import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

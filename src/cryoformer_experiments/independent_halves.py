@@ -1,7 +1,7 @@
 """Two halves of particles that do not move, each fitted by itself from the first step on: what do the two maps share?
 
 A method's map of a half is the density at the mean of its latents (of a method without latents, its one density). The
-FSC of the two maps is corrected for the mask by random phases (:func:`cryoformer.assess.fsc.masked_fsc`), and the mean
+FSC of the two maps is corrected for the mask by random phases (:func:`cryoformer.imaging.fsc.masked_fsc`), and the mean
 of the two maps is compared with the truth. If noise were all that limits both, an FSC of 0.143 between the halves
 would be 0.5 to the truth (Rosenthal & Henderson 2003): FSC_truth = sqrt(2 FSC / (1 + FSC)). A half-map FSC
 that promises more than the truth confirms comes from what the halves share beside the molecule, such as a mask of the
@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from cryoformer.assess.evaluate import truth_masks
-from cryoformer.assess.fsc import fourier_shell_correlation, fsc_auc, masked_fsc, resolution
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.assess.independent_runs import flattened
 from cryoformer.assess.results import Result, open_result
 from cryoformer.errors import InputError
+from cryoformer.imaging.fsc import fourier_shell_correlation, fsc_auc, masked_fsc, resolution
+from cryoformer.validate.independent_runs import flattened
 from cryoformer_experiments.comparison import rounded, training_facts
 from cryoformer_experiments.fits import Fit
 from cryoformer_experiments.workplace import kept_scores

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import write_text
 from cryoformer_experiments.plots import draw_plots
 from cryoformer_experiments.table import first_method, markdown, rows_of, verdict
 
@@ -38,8 +38,7 @@ def write_page(result: dict[str, Any], folder: Path, plots: bool = True) -> Path
     path = folder / f"{result['experiment']}.md"
     if plots:
         draw_plots(result, folder)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page_of(result))
+    write_text(path, page_of(result))
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cryoformer.errors import InputError
 from cryoformer.explore.canvas import new_figure
+from cryoformer.files import read_json, write_json
 from cryoformer_experiments.circumstances import circumstances, shown, shown_message
 from cryoformer_experiments.comparison import score_fit
 from cryoformer_experiments.fits import Fit, fit_of, run_fit
@@ -17,7 +18,7 @@ from cryoformer_experiments.independent_halves import score_halves
 from cryoformer_experiments.page import write_page
 from cryoformer_experiments.plan import Options, Plan, Stack, make_plan, sets_the_budget
 from cryoformer_experiments.recipe import EPOCH_METHODS, Experiment, Method, load_experiment
-from cryoformer_experiments.workplace import make_stack, open_workplace, read_json, write_json
+from cryoformer_experiments.workplace import make_stack, open_workplace
 
 logger = logging.getLogger(__name__)
 Fitted = dict[str, tuple[Fit, ...]]

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cryoformer.assess.evaluate import THRESHOLD
-from cryoformer.assess.fsc import resolution
 from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.scores import score_volumes
-from cryoformer.assess.volume_source import VolumeSource
+from cryoformer.decode.volume_source import VolumeSource
+from cryoformer.imaging.fsc import resolution
 
 PER_STATE = 3
 

@@ -10,14 +10,13 @@ NAME.json, NAME.md, *.png    the result
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import read_json, write_json
 from cryoformer_experiments.plan import Plan, Stack
 
 MARKER = "experiment.json"
@@ -75,27 +74,6 @@ def kept_scores(
     found = {"asked": asked, **score()}
     write_json(path, found)
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that this package wrote.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove it, and what it belongs to is made anew") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no named values; remove it, and what it belongs to is made anew")
-    return found
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
 def _identity(plan: Plan) -> dict[str, Any]:

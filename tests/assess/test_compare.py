@@ -8,13 +8,13 @@ import pytest
 
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, toy_states, write_truth
 from cryoformer.assess.compare import Named, compare, markdown_table, score_results, table_of
-from cryoformer.assess.fsc import perfect_auc
 from cryoformer.assess.results import Result
 from cryoformer.assess.volume_folder import open_volume_folder, read_table, volume_number
-from cryoformer.assess.volume_source import run_sources
 from cryoformer.cli import main
+from cryoformer.decode.volume_source import run_sources
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
+from cryoformer.imaging.fsc import perfect_auc
 
 CLASSES = np.arange(PARTICLES) % STATES
 

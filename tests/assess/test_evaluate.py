@@ -13,11 +13,11 @@ from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
 from cryoformer.assess.compare import markdown_table, table_of
 from cryoformer.assess.evaluate import evaluate, evaluate_run, evaluate_sources, strided
-from cryoformer.assess.fsc import perfect_auc
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.assess.volume_source import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
+from cryoformer.decode.volume_source import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
+from cryoformer.imaging.fsc import perfect_auc
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import pytest
 
 from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, blob, toy_states, write_truth
-from cryoformer.assess.ground_truth import crop_volume, load_truth
+from cryoformer.assess.ground_truth import load_truth
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
+from cryoformer.imaging.grids import crop_volume
 
 
 def test_states_come_in_order_and_images_know_theirs(tmp_path: Path) -> None:

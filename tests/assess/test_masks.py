@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assess.toy_run import BOX, blob, toy_states
-from cryoformer.assess.fsc import fsc_auc
 from cryoformer.assess.masks import density_threshold, molecule_mask, moving_mask, soft_mask, state_spread
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
+from cryoformer.imaging.fsc import fsc_auc
 
 
 @given(pixel=st.floats(1.0, 4.0), grow=st.floats(0.0, 8.0), edge=st.floats(4.0, 12.0))

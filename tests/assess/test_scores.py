@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from assess.toy_run import toy_states
-from cryoformer.assess.fsc import fourier_shell_correlation, fsc_auc, perfect_auc
 from cryoformer.assess.masks import molecule_mask, moving_mask
 from cryoformer.assess.scores import score_volumes
 from cryoformer.errors import InputError
+from cryoformer.imaging.fsc import fourier_shell_correlation, fsc_auc, perfect_auc
 
 
 def masks() -> dict[str, np.ndarray]:

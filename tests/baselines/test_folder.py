@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cryoformer.assess.evaluate import evaluate
-from cryoformer.assess.volume_source import VolumeSource
 from cryoformer.baselines.folder import BaselineFolder, fit_baseline, open_baseline
 from cryoformer.baselines.interface import METHODS, Baseline, baseline
 from cryoformer.cli import main
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings

@@ -10,11 +10,11 @@ from cryoformer.assess.heterogeneity import latent_scores
 from cryoformer.baselines import sfbp
 from cryoformer.baselines.interface import FitData
 from cryoformer.baselines.sfbp_model import SparseFourierVAE, TouchedRows, VoxelDecoder, derotate
-from cryoformer.decode.density_model import crop_volume
 from cryoformer.formats import load_particles
 from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import fourier_to_images
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import crop_volume, grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.slices import SlicePlane, interpolate_slices
 from cryoformer.linear.consensus import wiener_backprojection
 from cryoformer.progress import RunLog

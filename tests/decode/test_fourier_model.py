@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryoformer.decode.density_model import crop_volume
 from cryoformer.decode.fourier_model import FourierConformationModel, slice_frequencies
 from cryoformer.images.fourier_images import SliceProjector
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import crop_volume, grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.model.fourier import FourierCryoFormer
 from cryoformer.model.model_config import ModelConfig

@@ -16,7 +16,8 @@ from cryoformer.decode.latent_posterior import (
 )
 from cryoformer.images.fourier_images import SliceProjector
 from cryoformer.imaging.fourier import half_plane_weights, radii
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from toy_images import BOX, PIXEL, blob, moving_centre
 
 

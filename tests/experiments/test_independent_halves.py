@@ -8,7 +8,7 @@ import pytest
 from assess.toy_run import ToyRun, blob
 from cryoformer.assess.masks import soft_mask
 from cryoformer.assess.results import Result
-from cryoformer.assess.volume_source import HomogeneousSource, run_sources
+from cryoformer.decode.volume_source import HomogeneousSource, run_sources
 from cryoformer_experiments.independent_halves import half_map_curves, mean_volume
 
 BOX = 32

@@ -8,9 +8,9 @@ import pytest
 
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
 from cryoformer.assess.evaluate import truth_masks
-from cryoformer.assess.fsc import perfect_auc
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.assess.volume_source import LatentSource, run_sources
+from cryoformer.decode.volume_source import LatentSource, run_sources
+from cryoformer.imaging.fsc import perfect_auc
 from cryoformer_experiments.samples import sample_particles, sampled_fsc
 
 

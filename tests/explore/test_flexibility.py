@@ -8,8 +8,13 @@ import pytest
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, toy_states, write_truth
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.masks import StateSpread
-from cryoformer.explore.flexibility import flexibility, moving_regions, sampled_states, score_against_truth
-from cryoformer.explore.uncertainty import state_uncertainty
+from cryoformer.explore.flexibility import (
+    flexibility,
+    moving_regions,
+    sampled_states,
+    score_against_truth,
+    state_uncertainty,
+)
 from explore.toy import NOISE, ExploredToy
 
 

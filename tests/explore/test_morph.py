@@ -8,8 +8,8 @@ from PIL import Image
 
 from assess.toy_run import blob, toy_states
 from cryoformer.errors import InputError
-from cryoformer.explore.dust import without_dust
 from cryoformer.explore.morph import DISPLAY_BOX, displayed, morph_figure, motion_frames, prepare_morph
+from cryoformer.explore.render import without_dust
 
 LABELS = [f"t = {t:.1f}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
 

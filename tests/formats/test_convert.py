@@ -16,7 +16,8 @@ from cryoformer.formats.convert import convert
 from cryoformer.formats.cryosparc.dataset import read_dataset
 from cryoformer.formats.relion.star import read_star_tables
 from cryoformer.imaging.ctf import contrast_transfer
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import euler_from_matrix, uniform_rotations
 
 TARGETS = {"star": "converted.star", "cs": "converted.cs", "cryodrgn": "converted"}

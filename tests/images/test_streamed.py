@@ -16,7 +16,8 @@ from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import StreamedImages, prepare_images
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import euler_from_matrix, uniform_rotations
 from cryoformer.imaging.slices import SlicePlane
 

@@ -7,14 +7,8 @@ import starfile
 import torch
 
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, shift_phases
-from cryoformer.imaging.projection import (
-    grid_points,
-    image_band,
-    image_band_by_fft,
-    image_positions,
-    splat,
-    splat_project,
-)
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import image_band, image_band_by_fft, image_positions, splat, splat_project
 from cryoformer.imaging.reference import project_volume_reference
 from cryoformer.imaging.rotations import matrix_from_euler, uniform_rotations
 

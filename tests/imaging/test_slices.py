@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
     PADDING,

@@ -10,12 +10,12 @@ from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, _flexible, drawn_rows, fit_linear_stage
 from cryoformer.linear.occupancy import flexible_region, occupancy_mask
 from cryoformer.linear.ppca import PPCA, expectation, fit_ppca, linear_volumes, maximisation
+from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
-from cryoformer.training.train_config import TrainConfig
 from toy_images import PIXEL, simulate
 
-CONFIG = TrainConfig.model_validate({"subspace": {"box": 16, "dimension": 2, "iterations": 4}})
+SETTINGS = PPCASettings(box=16, dimension=2, iterations=4)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def volume(moving) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def found(moving, rows, volume) -> LinearStage:
-    return fit_linear_stage(moving.images, volume, CONFIG, RunLog(None), rows[0])
+    return fit_linear_stage(moving.images, volume, SETTINGS, 0, RunLog(None), rows[0])
 
 
 def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, volume, found) -> None:
@@ -38,7 +38,7 @@ def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, 
     coefficients = moving.images.coefficients.clone()
     coefficients[held_out] *= -3.0
     images = replace(moving.images, coefficients=coefficients)
-    other = fit_linear_stage(images, volume, CONFIG, RunLog(None), train)
+    other = fit_linear_stage(images, volume, SETTINGS, 0, RunLog(None), train)
     torch.testing.assert_close(other.latents[train], found.latents[train])
     torch.testing.assert_close(other.flexible, found.flexible)
     torch.testing.assert_close(other.density_scale, found.density_scale)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cryoformer.imaging.grids import padded_radii, shell_mean
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
     SliceInterpolation,
@@ -12,7 +13,7 @@ from cryoformer.imaging.slices import (
     interpolate_slices,
     padded_shape,
 )
-from cryoformer.linear.normal_equations import NormalEquations, invert_positive, padded_radii, shell_mean
+from cryoformer.linear.normal_equations import NormalEquations, invert_positive
 
 BOX, IMAGES = 8, 60
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from cryoformer.decode.factory import new_network
 from cryoformer.errors import InputError
 from cryoformer.model.cryoformer import CryoFormer
-from cryoformer.model.fourier import FourierCryoFormer, in_lower_half, new_network
+from cryoformer.model.fourier import FourierCryoFormer, in_lower_half
 from cryoformer.model.model_config import ModelConfig
 
 SMALL = {"queries": 8, "channels": 16, "hash_levels": 4, "density_hidden": 16, "encoder_width": 32, "encoder_layers": 3}

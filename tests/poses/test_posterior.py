@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryoformer.imaging.fourier import shift_phases
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses.posterior import PosePrior, PoseStep, SlopedDensity, pose_steps, turned
 from toy_images import BOX, PIXEL, Simulated, blob, simulate

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryoformer.assess.volume_source import run_sources
 from cryoformer.checkpoint import load_tensors
+from cryoformer.decode.volume_source import run_sources
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train

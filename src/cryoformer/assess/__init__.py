@@ -1,1 +1,1 @@
-"""How good is a reconstruction: masks, Fourier shell correlation, resolution, heterogeneity, evaluation."""
+"""How good is a reconstruction: scores against ground truth, and of several methods side by side."""

@@ -3,7 +3,6 @@
 Everything is brought to the smallest box among the results, because the area under an FSC curve depends on it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 from cryoformer.assess.evaluate import evaluate_sources
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.results import CroppedSource, Result, open_result
-from cryoformer.assess.volume_source import VolumeSource
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import atomic_path, write_json
 
 COMPARISON_FILE, PLOT_FILE = "comparison.json", "comparison.png"
 REFERENCES = ("noise_free_mean", "mask_alone")
@@ -68,8 +67,7 @@ def compare(
         name: {"path": str(result.path), "kind": result.kind, "box": result.box, "fit_seconds": result.fit_seconds}
         for name, result in zip(names, opened, strict=True)
     }
-    with atomic_path(out / COMPARISON_FILE) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+    write_json(out / COMPARISON_FILE, scores)
     if plot:
         plot_comparison(scores, out / PLOT_FILE)
     return scores

@@ -5,7 +5,6 @@ subspace), and for two references that frame them: the noise-free mean of the tr
 method blind to the motion could do, and the mask alone, which is what the shape of the mask contributes by itself.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import numpy as np
 
 from cryoformer import __version__
 from cryoformer.assess import masks as mask_settings
-from cryoformer.assess.fsc import perfect_auc, resolution
 from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.heterogeneity import NEIGHBOURS
 from cryoformer.assess.latent_summary import latent_summary
 from cryoformer.assess.masks import molecule_mask, moving_mask, state_spread
 from cryoformer.assess.scores import VolumeScores, score_volumes
-from cryoformer.assess.volume_source import (
+from cryoformer.decode.volume_source import (
     FinishedRun,
     HomogeneousSource,
     VolumeSource,
@@ -29,7 +27,8 @@ from cryoformer.assess.volume_source import (
     run_sources,
 )
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import write_json
+from cryoformer.imaging.fsc import perfect_auc, resolution
 
 EVALUATION_FILE = "evaluation.json"
 THRESHOLD = 0.5
@@ -55,8 +54,7 @@ def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> 
     opened = open_result(Path(run_path))
     truth = load_truth(truth_dir, opened.box, opened.pixel_size_angstrom, opened.particles)
     result = evaluate_sources(opened.sources, truth, images)
-    with atomic_path(Path(run_path) / EVALUATION_FILE) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_json(Path(run_path) / EVALUATION_FILE, result)
     return result
 
 

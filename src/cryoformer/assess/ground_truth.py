@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
+from cryoformer.imaging.grids import crop_volume
 
 ENTRIES = (
     "t",
@@ -150,9 +150,8 @@ class GroundTruth:
                 f"{path}: {size} pixels of {pixel_size:.4g} A span {size * pixel_size:.1f} A, but the run's {self.box} "
                 f"pixels of {self.pixel_size_angstrom:.4g} A span {expected:.1f} A; give the truth of the same stack"
             )
-        cropped = crop_volume(volume, self.box)
         # A density keeps its sum, a mask its values.
-        return (cropped * np.float32((self.box / size) ** 3)).clip(0.0, 1.0) if is_mask else cropped
+        return crop_volume(volume, self.box, mean=True).clip(0.0, 1.0) if is_mask else crop_volume(volume, self.box)
 
 
 def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, particles: int) -> GroundTruth:
@@ -215,23 +214,6 @@ def load_truth(directory: Path | str, box: int, pixel_size_angstrom: float, part
         state_composition,
         shows,
     )
-
-
-def crop_volume(volume: Float[np.ndarray, "d d d"], box: int) -> Float32[np.ndarray, "e e e"]:
-    """Fourier-crop a volume [z, y, x] to a smaller, even box; its sum stays the same, its pixels grow.
-
-    The new Nyquist planes are set to zero, as for images (:func:`cryoformer.imaging.fourier.crop_fourier`).
-    """
-    size = volume.shape[0]
-    if box == size:
-        return volume.astype(np.float32)
-    if box > size or box % 2:
-        raise InputError(f"cannot crop a volume of box {size} to {box}: expected an even, smaller number")
-    shifted = scipy.fft.fftn(scipy.fft.ifftshift(volume.astype(np.float64)))
-    keep = np.concatenate([np.arange(box // 2), np.arange(size - box // 2, size)])
-    cropped = shifted[np.ix_(keep, keep, keep)]
-    cropped[box // 2, :, :] = cropped[:, box // 2, :] = cropped[:, :, box // 2] = 0
-    return np.asarray(scipy.fft.fftshift(scipy.fft.ifftn(cropped).real), dtype=np.float32)
 
 
 def _coordinates(

@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.signal import oaconvolve
 
 from cryoformer.errors import InputError
+from cryoformer.imaging.grids import raised_cosine, voxel_radii
 
 MOLECULE_FRACTION = 0.1
 """A voxel belongs to the molecule above this fraction of the volume's strong density (99.9th percentile)."""
@@ -109,9 +110,7 @@ def density_threshold(volume: Float[np.ndarray, "d d d"], fraction: float = MOLE
     matter) and background = the median outside the inscribed sphere; but never less than four robust standard
     deviations (1.4826 MAD) of that outside, so that the noise of a map is not taken for protein.
     """
-    box = volume.shape[0]
-    axis = np.arange(box) - box // 2
-    outside = volume[axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2 > (box // 2) ** 2]
+    outside = volume[voxel_radii(len(volume)).numpy() > len(volume) // 2]
     background = float(np.median(outside))
     noise = 1.4826 * float(np.median(np.abs(outside - background)))
     strong = float(np.percentile(volume, 99.9))
@@ -128,7 +127,7 @@ def soft_mask(
     reach = int(np.ceil(edge)) - 1
     axis = np.arange(-reach, reach + 1)
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2)
-    ball = np.where(radius < edge, 0.5 + 0.5 * np.cos(np.pi * radius / edge), 0.0)
+    ball = raised_cosine(radius / edge)
     blurred = oaconvolve(core.astype(np.float64), ball / ball.sum(), mode="same")
     # The transform leaves dust of 1e-17 far away: a mask is zero there.
     return np.where(blurred < 1e-6, 0.0, blurred.clip(0.0, 1.0)).astype(np.float32)

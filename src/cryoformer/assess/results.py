@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from cryoformer.assess.ground_truth import crop_volume
-from cryoformer.assess.volume_source import LatentSource, VolumeSource, run_sources
+from cryoformer.decode.volume_source import LatentSource, VolumeSource, run_sources
 from cryoformer.errors import InputError
+from cryoformer.imaging.grids import crop_volume
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from cryoformer.assess.fsc import compare_transforms, half_transform
 from cryoformer.errors import InputError
+from cryoformer.imaging.fsc import compare_transforms, half_transform
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class VolumeScores:
     """Scores of n volumes under one mask."""
 
     auc: Float64[np.ndarray, " n"]
-    """CryoBench's area under the FSC curve (:func:`cryoformer.assess.fsc.fsc_auc`)."""
+    """CryoBench's area under the FSC curve (:func:`cryoformer.imaging.fsc.fsc_auc`)."""
     fsc: Float64[np.ndarray, "n s"]
     """FSC over rounded shells."""
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from cryoformer.assess.volume_source import nearest_latents
+from cryoformer.decode.volume_source import nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
 from cryoformer.formats.load import TABLES, open_particle_file

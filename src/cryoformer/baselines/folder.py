@@ -20,11 +20,11 @@ import torch
 from jaxtyping import Float
 
 from cryoformer import __version__
-from cryoformer.assess.volume_source import HomogeneousSource, LatentSource, VolumeSource
 from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
+from cryoformer.decode.volume_source import HomogeneousSource, LatentSource, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import write_json, write_npz
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
@@ -85,10 +85,8 @@ def _write(out: Path, fitted: Fitted, facts: dict[str, Any]) -> None:
     arrays: dict[str, Any] = {"mean": fitted.latents}
     if fitted.covariance is not None:
         arrays["covariance"] = fitted.covariance
-    with atomic_path(out / LATENTS_FILE) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    with atomic_path(out / METHOD_FILE) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_npz(out / LATENTS_FILE, **arrays)
+    write_json(out / METHOD_FILE, facts)
 
 
 @dataclass(frozen=True)

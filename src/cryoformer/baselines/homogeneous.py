@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from cryoformer.assess.fsc import resolution
 from cryoformer.baselines.folder import DECODER_FILE, BaselineFolder
 from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.files import write_mrc_volume
+from cryoformer.imaging.fsc import resolution
 from cryoformer.linear.consensus import reconstruct_consensus
 
 

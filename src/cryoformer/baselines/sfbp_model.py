@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
+from cryoformer.imaging.grids import half_volume_radii, raised_cosine
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
@@ -26,7 +27,6 @@ from cryoformer.imaging.slices import (
     padded_shape,
     volume_from_fourier,
 )
-from cryoformer.linear.normal_equations import padded_radii
 
 MASK_RADIUS = 0.9  # of half the box
 MASK_EDGE = 0.1
@@ -78,7 +78,7 @@ class VoxelDecoder(nn.Module):
         super().__init__()
         self.box, self.bases = box, bases
         device = amplitude.device
-        shell = padded_radii(box, device).round().long().reshape(-1)
+        shell = half_volume_radii(box, PADDING, device).round().long().reshape(-1)
         # One voxel beyond the sphere, because slices at its rim are interpolated from there.
         voxels = (shell <= box // 2 + 1).nonzero()[:, 0]
         place = torch.full((len(shell),), -1, dtype=torch.long, device=device)
@@ -116,7 +116,7 @@ class VoxelDecoder(nn.Module):
         real, imaginary = (self.table.view(len(self.table), 2, -1) @ weights).unbind(1)
         shape = padded_shape(self.box)
         half_volume = torch.zeros(shape[0] * shape[1] * shape[2], dtype=torch.complex64, device=self.table.device)
-        inside = padded_radii(self.box, self.table.device).reshape(-1)[self.voxels] < self.box // 2
+        inside = half_volume_radii(self.box, PADDING, self.table.device).reshape(-1)[self.voxels] < self.box // 2
         half_volume[self.voxels] = torch.complex(real, imaginary) * self._scale * inside
         # These voxels are what slices interpolate, not averages of what slices brought: the window is multiplied.
         return volume_from_fourier(half_volume.view(shape), self.box) * _squared_window(self.box, self.table.device)
@@ -210,4 +210,4 @@ def _squared_window(box: int, device: torch.device) -> Float[Tensor, "d d d"]:
 def _disc(box: int, device: torch.device) -> Float[Tensor, "d d"]:
     axis = torch.arange(box, device=device) - box // 2
     radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2) / (box / 2)
-    return 0.5 + 0.5 * torch.cos(torch.pi * ((radius - MASK_RADIUS) / MASK_EDGE).clamp(0, 1))
+    return raised_cosine((radius - MASK_RADIUS) / MASK_EDGE)

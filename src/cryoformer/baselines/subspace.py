@@ -19,13 +19,13 @@ from cryoformer.baselines.kernel_regression import KernelRegression
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.linear_stage import fit_linear_stage
-from cryoformer.training.train_config import SubspaceConfig, TrainConfig
+from cryoformer.linear.ppca_settings import PPCASettings
 
 
 class Settings(BaseSettings):
     """Of the subspace (as in a run), and where volumes come from."""
 
-    subspace: SubspaceConfig = SubspaceConfig()
+    subspace: PPCASettings = PPCASettings()
     volumes: Literal["kernel", "linear"] = Field(default="kernel", description="Kernel regression, or mean + basis")
 
 
@@ -37,8 +37,7 @@ def fit(data: FitData, settings: Settings) -> Fitted:
     consensus = reconstruct_consensus(images)
     images = images.with_noise(consensus.noise_power)
     data.log.stage("linear subspace")
-    config = TrainConfig(seed=data.reading.seed, subspace=settings.subspace)
-    linear = fit_linear_stage(images, consensus.volume, config, data.log)
+    linear = fit_linear_stage(images, consensus.volume, settings.subspace, data.reading.seed, data.log)
     kept = {"mean": linear.mean, "basis": linear.basis, "noise_power": consensus.noise_power}
     save_tensors(data.folder / DECODER_FILE, kept, {})
     return Fitted(

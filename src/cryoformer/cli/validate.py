@@ -41,9 +41,9 @@ def validate(
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
         reading: How images are read. A run keeps the settings that it has; the seed is that of the tests.
     """
-    from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions
-    from cryoformer.assess.validate import validate as run_validation
     from cryoformer.formats.particle_input import ParticleInput
+    from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions
+    from cryoformer.validate.validate import validate as run_validation
 
     source = ParticleInput(path, datadir, poses, ctf)
     options = ValidateOptions(nulls, truth, full, halves, preset, reading.seed or 0, reading.given())

@@ -18,8 +18,9 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from cryoformer.images.fourier_images import FourierImages
-from cryoformer.imaging.fourier import filter_shells, shells
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.fourier import shells
+from cryoformer.imaging.grids import filter_shells, grid_points, sample_volume
+from cryoformer.imaging.projection import splat_project
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.sparse_encoding import EncodingMatrix
 
@@ -158,31 +159,3 @@ class ConformationModel:
     def _unit(self, points_angstrom: Tensor) -> Tensor:
         """Points as fractions of the box, as the network takes them."""
         return points_angstrom / (self.box * self.pixel_size_angstrom) + 0.5
-
-
-def sample_volume(volume: Float[Tensor, "d d d"], points_voxels: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-    """Trilinear values of a volume at points (x, y, z) counted in voxels from its centre; zero outside."""
-    box = volume.shape[-1]
-    place = (points_voxels + box // 2) * (2.0 / (box - 1)) - 1.0
-    return torch.nn.functional.grid_sample(volume[None, None], place[None, None, None], align_corners=True).reshape(-1)
-
-
-def resample_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
-    """The same field on the grid of another box of the same size in Angstrom (trilinear: for masks)."""
-    points = grid_points(box, volume.shape[-1] / box).to(volume.device)
-    return sample_volume(volume, points).reshape(box, box, box)
-
-
-def crop_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
-    """Band-limited volume of a smaller box; its voxels hold the SUM of the finer ones (as projections need).
-
-    The Nyquist planes are left out, as in :func:`cryoformer.imaging.fourier.crop_fourier`.
-    """
-    if box == volume.shape[-1]:
-        return volume
-    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
-    centre = volume.shape[-1] // 2
-    band = slice(centre - box // 2, centre + box // 2)
-    kept = coefficients[band, band, band].clone()
-    kept[0], kept[:, 0], kept[:, :, 0] = 0, 0, 0
-    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kept)).real).contiguous()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, SliceProjector
 from cryoformer.imaging.fourier import shells
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import grid_points, half_volume_frequencies
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.model.fourier import FourierCryoFormer
 
@@ -41,12 +41,13 @@ class FourierConformationModel(ConformationModel):
     def points(self, box: int) -> DecodedPoints:
         """All voxels of a coarser (or the full) box; ``encoding`` holds the frequencies [p, 3] of its half volume."""
         device = self.base.device
+        kz, ky, kx = half_volume_frequencies(box, device=device)
         return DecodedPoints(
             box=box,
             points_angstrom=grid_points(box, self.pixel_size_angstrom * self.box / box).to(device),
             window=torch.ones(box**3, device=device),
             voxels=torch.arange(box**3, device=device),
-            encoding=half_volume_frequencies(box, device),
+            encoding=torch.stack(torch.broadcast_tensors(kx, ky, kz), dim=-1).reshape(-1, 3),
             volume_ratio=(self.box / box) ** 3,
         )
 
@@ -88,11 +89,3 @@ class FourierConformationModel(ConformationModel):
 def slice_frequencies(plane: SlicePlane, rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b m 3"]:
     """R^T (kx, ky, 0) of every coefficient of the plane, as (kx, ky, kz) in cycles per box."""
     return plane.kx[:, None] * rotations[:, None, 0] + plane.ky[:, None] * rotations[:, None, 1]
-
-
-def half_volume_frequencies(box: int, device: torch.device | str = "cpu") -> Float[Tensor, "p 3"]:
-    """(kx, ky, kz) of the half volume [kz, ky, kx >= 0] of a box, in the order of ``rfftn``, flattened."""
-    k = torch.fft.fftfreq(box, d=1.0 / box, device=device)
-    kx = torch.arange(box // 2 + 1, dtype=k.dtype, device=device)
-    z, y, x = torch.meshgrid(k, k, kx, indexing="ij")
-    return torch.stack([x, y, z], dim=-1).reshape(-1, 3)

@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.grids import crop_volume
 from cryoformer.imaging.slices import PADDING, SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 # Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).

@@ -9,7 +9,6 @@ attention/query_01.mrc, query_01_change.mrc ...   one structure query in the typ
 trajectories/NAME.npy, NAME/frame_000.mrc ..., NAME.gif, NAME.mp4, NAME.cxc
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cryoformer.explore.movie import write_gif, write_mp4
 from cryoformer.explore.rigid_motion import RigidMotion
 from cryoformer.explore.trajectory import Trajectory
 from cryoformer.explore.viewpoint import FULL_COLOUR
-from cryoformer.files import atomic_path, write_mrc_volume
+from cryoformer.files import atomic_path, write_json, write_mrc_volume, write_npy, write_npz
 from cryoformer.progress import RunLog
 
 FOLDER = "analysis"
@@ -46,8 +45,7 @@ def write_analysis(found: Findings, log: RunLog) -> Path:
         log.stage(f"trajectory {trajectory.name}")
         write_trajectory(found, trajectory, folder / "trajectories")
         log.advance((number + 1) / len(found.trajectories))
-    with atomic_path(folder / "analysis.json") as temporary:
-        temporary.write_text(json.dumps(numbers(found), indent=1), encoding="utf-8")
+    write_json(folder / "analysis.json", numbers(found), allow_nan=True)
     return folder
 
 
@@ -63,8 +61,7 @@ def _write_latent_space(found: Findings, path: Path) -> None:
     }
     if found.umap is not None:
         arrays["umap"] = found.umap
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    write_npz(path, **arrays)
 
 
 def _write_maps(found: Findings, folder: Path) -> None:
@@ -130,8 +127,7 @@ def write_trajectory(found: Findings, trajectory: Trajectory, folder: Path) -> N
     files = [frames / f"frame_{number:03d}.mrc" for number in range(len(volumes))]
     for path, volume in zip(files, volumes, strict=True):
         write_mrc_volume(path, volume, run.pixel_size_angstrom)
-    with atomic_path(folder / f"{trajectory.name}.npy") as temporary:
-        np.save(temporary, trajectory.latents)
+    write_npy(folder / f"{trajectory.name}.npy", trajectory.latents)
     pictures = motion_frames(prepare_morph(volumes, trajectory.labels))
     write_gif(pictures, folder / f"{trajectory.name}.gif")
     write_mp4(pictures, folder / f"{trajectory.name}.mp4")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryoformer.files import atomic_path
+from cryoformer.files import write_text
 
 STILL, MIDDLE, MOVING = "#ccd4db", "#e69f00", "#d55e00"
 
@@ -70,6 +70,5 @@ def _relative(target: Path, script: Path) -> str:
 
 
 def _write(path: Path, lines: list[str]) -> Path:
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     return path

@@ -4,8 +4,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cryoformer.assess.volume_source import FinishedRun
 from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.volume_source import FinishedRun
 
 
 @runtime_checkable

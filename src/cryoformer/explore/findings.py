@@ -18,6 +18,7 @@ from cryoformer.explore.flexibility import (
     flexibility,
     sampled_states,
     score_against_truth,
+    state_uncertainty,
 )
 from cryoformer.explore.half_maps import half_map_fsc, local_resolution
 from cryoformer.explore.landscape import Landscape, landscape, umap_coordinates
@@ -26,7 +27,6 @@ from cryoformer.explore.motion import RegionMotion, measure_motion, true_motion
 from cryoformer.explore.parts import density_patterns, moving_parts, query_parts
 from cryoformer.explore.rigid_motion import RigidMotion
 from cryoformer.explore.trajectory import Trajectory, trajectories
-from cryoformer.explore.uncertainty import state_uncertainty
 from cryoformer.explore.viewpoint import contour_level
 from cryoformer.progress import RunLog
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cryoformer.explore.dust import without_dust
 from cryoformer.explore.findings import Findings
 from cryoformer.explore.mesh import Mesh, surface_mesh
 from cryoformer.explore.morph import THREADS, displayed
-from cryoformer.explore.render import Camera, render_surface
+from cryoformer.explore.render import Camera, render_surface, without_dust
 from cryoformer.explore.viewpoint import mobility
 from cryoformer.files import atomic_path
 

@@ -14,11 +14,13 @@ factor per shell) it says how much of a filtered map's density is chance.
 
 import numpy as np
 import scipy.fft
+import torch
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from cryoformer.assess.fsc import fourier_shell_correlation
 from cryoformer.assess.masks import soft_mask
+from cryoformer.imaging.fsc import fourier_shell_correlation
+from cryoformer.imaging.grids import half_volume_radii, raised_cosine, voxel_radii
 
 BANDS = 20
 THRESHOLD = 0.5
@@ -46,9 +48,7 @@ def local_resolution(half_maps: Float[np.ndarray, "2 d d d"], pixel_size_angstro
     frequency_before = 1.0
     for band in range(1, BANDS + 1):
         frequency = min(band * width, box / 2 - 0.5 * width)
-        share = np.where(
-            np.abs(radius - frequency) < width, 0.5 + 0.5 * np.cos(np.pi * (radius - frequency) / width), 0.0
-        )
+        share = raised_cosine(np.abs(radius - frequency) / width)
         one, two = scipy.fft.irfftn(transforms * share, s=(box,) * 3, axes=(1, 2, 3))
         sigma = max(WINDOW_ANGSTROM / pixel_size_angstrom, 3.0, PERIODS * box / frequency)
         correlation = _local_correlation(one, two, sigma)
@@ -84,11 +84,8 @@ def _local_correlation(one: np.ndarray, two: np.ndarray, sigma: float) -> np.nda
 
 
 def _radius(box: int) -> Float[np.ndarray, "d d h"]:
-    k, kx = np.fft.fftfreq(box, 1.0 / box), np.arange(box // 2 + 1)
-    return np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2)
+    return half_volume_radii(box, dtype=torch.float64).numpy()
 
 
 def _ball(box: int) -> np.ndarray:
-    axis = np.arange(box) - box // 2
-    square = axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2
-    return soft_mask(square < (PARTICLE_RADIUS * box / 2) ** 2, 1.0, 0.0, 3.0)
+    return soft_mask((voxel_radii(box) < PARTICLE_RADIUS * box / 2).numpy(), 1.0, 0.0, 3.0)

@@ -13,8 +13,8 @@ from jaxtyping import Float, UInt8, UInt16
 from scipy.ndimage import map_coordinates
 
 from cryoformer.errors import InputError
-from cryoformer.explore.dust import without_dust
 from cryoformer.explore.morph import displayed
+from cryoformer.explore.render import without_dust
 
 MESH_BOX = 80
 """Larger volumes are Fourier-cropped to this box."""

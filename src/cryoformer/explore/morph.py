@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cryoformer.assess.ground_truth import crop_volume
 from cryoformer.assess.masks import state_spread
 from cryoformer.errors import InputError
 from cryoformer.explore.canvas import new_figure, save
-from cryoformer.explore.dust import without_dust
-from cryoformer.explore.render import Camera, project, render_surface
+from cryoformer.explore.render import Camera, project, render_surface, without_dust
 from cryoformer.explore.trajectory import evenly
 from cryoformer.explore.viewpoint import choose_camera, contour_level, matching_level, mobility
+from cryoformer.imaging.grids import crop_volume
 
 COLUMNS = 5
 THREADS = min(os.cpu_count() or 1, 4)
@@ -129,8 +128,7 @@ def displayed(volume: Float[np.ndarray, "d d d"], largest_box: int = DISPLAY_BOX
     box = min(largest_box, volume.shape[0])
     if box == volume.shape[0]:
         return volume
-    # Cropping keeps the sum, so its voxels hold the sum of the finer ones.
-    return crop_volume(volume, box) * (box / volume.shape[0]) ** 3
+    return crop_volume(volume, box, mean=True)
 
 
 def _row(name: str, states: list[np.ndarray], voxels: int | None) -> Row:

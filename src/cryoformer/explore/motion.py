@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from cryoformer.assess.ground_truth import GroundTruth, crop_volume
+from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import state_spread
 from cryoformer.explore.clusters import draw_latents
 from cryoformer.explore.explored_run import ExploredRun
@@ -20,6 +20,7 @@ from cryoformer.explore.flexibility import MOVING_FRACTION, Region, moving_regio
 from cryoformer.explore.half_maps import map_noise
 from cryoformer.explore.rigid_motion import LEAST_BALANCE, RigidMotion, rigid_motions
 from cryoformer.explore.trajectory import LOWEST_QUANTILE, Trajectory, quantile_rows
+from cryoformer.imaging.grids import crop_volume
 
 COARSEST_PIXEL = 3.5
 """Finer volumes are Fourier-cropped to about this pixel: motions of whole parts need no more."""

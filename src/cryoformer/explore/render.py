@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
+from scipy.ndimage import affine_transform, gaussian_filter, label, map_coordinates
 from scipy.signal import resample
 
 STILL_COLOUR = (0.80, 0.83, 0.86)
@@ -25,6 +25,9 @@ DEPTH_STEP = 0.8
 SUPERSAMPLING = 1.2
 SMALL_BOX = 100
 """Volumes below this size are interpolated to twice their grid (in Fourier space), or their voxels would show."""
+
+DUST = 0.02
+"""Connected parts with less than this share of the largest part's voxels are dust."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,21 @@ def render_surface(
     picture[seen] = _shade(normals, value, _crevices(depth * DEPTH_STEP, seen, step)[seen])
     image = Image.fromarray((255.0 * picture.clip(0.0, 1.0)).astype(np.uint8))
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def without_dust(volume: Float[np.ndarray, "z y x"], level: float) -> Float[np.ndarray, "z y x"]:
+    """The volume with dust, specks of noise that viewers hide too, lowered below the level.
+
+    Values are mirrored at the level rather than cut: a step would make splines overshoot around it.
+    """
+    parts, count = label(volume > level)
+    if count < 2:
+        return volume
+    sizes = np.bincount(parts.reshape(-1))
+    sizes[0] = 0
+    speck = sizes < DUST * sizes.max()
+    speck[0] = False
+    return np.where(speck[parts], 2.0 * level - volume, volume)
 
 
 def project(volume: Float[np.ndarray, "d d d"], camera: Camera, size: int = 150) -> Float[np.ndarray, "h w"]:

@@ -1,7 +1,6 @@
 """The report of a run: one self-contained HTML file that opens anywhere, and its pictures as files."""
 
 import base64
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from cryoformer.explore.report_text import (
     warnings,
 )
 from cryoformer.explore.trajectory import Trajectory, truth_trajectory
-from cryoformer.files import atomic_path
+from cryoformer.files import read_json, write_text
 
 REPORT_FILE = "report.html"
 VALIDATION_FILE = "validation.json"
@@ -70,21 +69,12 @@ def write_report(found: Findings) -> Path:
     figures = _draw(found, morph, evaluation, folder)
     states = draw_states(found, morph.camera, folder)
     page = _fill(found, figures, states, morph, evaluation, validation)
-    with atomic_path(run.path / REPORT_FILE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(run.path / REPORT_FILE, page)
     return run.path / REPORT_FILE
 
 
 def _read_json(path: Path, command: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON file ({error}); run `{command}` again or remove it") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected names and values; run `{command}` again or remove it")
-    return content
+    return read_json(path, f"run `{command}` again or remove it") if path.is_file() else None
 
 
 def _is_older(run_path: Path) -> bool:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from cryoformer.assess.fsc import resolution
-from cryoformer.assess.volume_source import FinishedRun
+from cryoformer.decode.volume_source import FinishedRun
 from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
+from cryoformer.imaging.fsc import resolution
 
 LOWEST_CONDITIONING = 0.02
 """Below this ratio (spread of the decoded density over latents / the density's own spread) the decoder as good as

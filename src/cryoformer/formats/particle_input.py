@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Int
 
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
 from cryoformer.formats.choose import choose_rows
 from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.particle_file import ParticleFile
@@ -79,9 +78,3 @@ class ParticleInput:
         paths = ("particles", "datadir", "poses", "ctf", "ind")
         known: dict[str, Any] = {field.name: facts.get(field.name) for field in fields(ParticleInput)}
         return ParticleInput(**known | {name: Path(known[name]) for name in paths if known[name] is not None})
-
-
-def write_rows(rows: Int[np.ndarray, " m"], path: Path) -> None:
-    """The rows of the particle file that a run uses (``rows.npy``)."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, rows)

@@ -84,11 +84,3 @@ def radial_mean(values: Float[Tensor, "*b d h"], box: int) -> Float[Tensor, "*b 
     flat = values.reshape(-1, values.shape[-2] * values.shape[-1])[:, inside] * weights[inside]
     total = torch.zeros(flat.shape[0], box // 2 + 1, device=values.device).index_add_(1, index[inside], flat)
     return (total / count).reshape(*values.shape[:-2], box // 2 + 1)
-
-
-def filter_shells(volumes: Float[Tensor, "*b d d d"], gain: Float[Tensor, " s"]) -> Float[Tensor, "*b d d d"]:
-    """Multiply the shells 0, 1, ... of volumes' transforms; beyond its end, ``gain`` stays what it is there."""
-    box, axes = volumes.shape[-1], (-3, -2, -1)
-    ky, kx = frequencies(box, volumes.device)
-    shell = torch.sqrt(ky[:, None] ** 2 + ky**2 + kx**2).round().long().clamp(max=len(gain) - 1)
-    return torch.fft.irfftn(torch.fft.rfftn(volumes, dim=axes) * gain[shell], s=(box,) * 3, dim=axes)

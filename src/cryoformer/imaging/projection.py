@@ -58,13 +58,6 @@ class _Splat(torch.autograd.Function):
         return to_values, to_positions, None
 
 
-def grid_points(box: int, pixel_size_angstrom: float) -> Float[Tensor, "p 3"]:
-    """Centres (x, y, z) of a cube's voxels, Angstrom from voxel D // 2, in the order of ``volume.reshape(-1)``."""
-    axis = (torch.arange(box, dtype=torch.float32) - box // 2) * pixel_size_angstrom
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    return torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-
-
 def image_positions(
     points_angstrom: Float[Tensor, "p 3"],
     rotations: Float[Tensor, "b 3 3"],

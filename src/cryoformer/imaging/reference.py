@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import grid_points
 
 
 def project_volume_reference(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import radial_mean
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import shell_mean, voxel_radii
 from cryoformer.imaging.slices import (
     SlicePlane,
     fourier_from_volume,
@@ -23,7 +23,7 @@ from cryoformer.imaging.slices import (
     volume_from_fourier,
 )
 from cryoformer.linear.local_filter import local_wiener
-from cryoformer.linear.normal_equations import NormalEquations, shell_mean
+from cryoformer.linear.normal_equations import NormalEquations
 
 # Particles lie inside this fraction of half the box; the FSC of the halves is taken there.
 PARTICLE_RADIUS = 0.9
@@ -85,13 +85,12 @@ def wiener_backprojection(
     rows = [order[images.halves[order] == number] for number in (0, 1)]
     halves = [backprojection_equations(images, some, subtract) for some in rows]
     box = images.box
-    ball = grid_points(box, 1.0).norm(dim=1).reshape(box, box, box) < PARTICLE_RADIUS * box / 2
+    ball = (voxel_radii(box) < PARTICLE_RADIUS * box / 2).to(images.device)
     maps = []
     for half in halves:
         floor = 1e-3 * half.precision()[:, : box // 2].mean(dim=1, keepdim=True)
         coefficients, _ = half.solve(floor.expand(1, box // 2))
         maps.append(volume_from_fourier(coefficients, box)[0])
-    ball = ball.to(images.device)
     fsc = _correlation(maps[0] * ball, maps[1] * ball)
     both = halves[0].merged_with(halves[1])
     joint = (2 * fsc / (1 + fsc)).clamp(1e-3, 1 - 1e-3)

@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.decode.density_model import crop_volume, resample_volume
 from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
+from cryoformer.imaging.grids import crop_volume, resample_volume, shell_mean
 from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
-from cryoformer.linear.normal_equations import shell_mean
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
 from cryoformer.linear.ppca import PPCA, component_precision, expectation, fit_ppca, linear_volumes
+from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.progress import RunLog
-from cryoformer.training.train_config import TrainConfig
 
 FLEXIBLE_DILATION_ANGSTROM = 0.0
 
@@ -33,20 +32,24 @@ class LinearStage:
 
 
 def fit_linear_stage(
-    images: Images, consensus: Tensor, config: TrainConfig, log: RunLog, rows: Int[Tensor, " m"] | None = None
+    images: Images,
+    consensus: Float[Tensor, "d d d"],
+    settings: PPCASettings,
+    seed: int,
+    log: RunLog,
+    rows: Int[Tensor, " m"] | None = None,
 ) -> LinearStage:
     """Occupancy, subspace, flexible region, and the linear volumes at full resolution.
 
     PPCA and flexible region come from ``rows`` alone (None: all images), so that the others, held out of the
     network's training, are held out of what it starts from too; their latents are read with the subspace that is found.
     """
-    settings = config.subspace
     low = images.crop(min(settings.box, images.box))
     mean = crop_volume(consensus, low.box)
     occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
     used = torch.arange(len(images), device=images.device) if rows is None else rows
-    subspace = _fit(low, mean, occupancy, config, log, used)
-    flexible = _flexible(low.take(drawn_rows(used, settings.images, config.seed)), subspace, occupancy)
+    subspace = _fit(low, mean, occupancy, settings, seed, log, used)
+    flexible = _flexible(low.take(drawn_rows(used, settings.images, seed)), subspace, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
     full = at_full_box(images, subspace, consensus, full_occupancy)
@@ -74,10 +77,11 @@ def fit_linear_stage(
     )
 
 
-def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log: RunLog, rows: Tensor) -> PPCA:
+def _fit(
+    low: Images, mean: Tensor, occupancy: Tensor, settings: PPCASettings, seed: int, log: RunLog, rows: Tensor
+) -> PPCA:
     """EM over (a draw of) ``rows``; latents of all images."""
-    settings = config.subspace
-    drawn = drawn_rows(rows, settings.images, config.seed)
+    drawn = drawn_rows(rows, settings.images, seed)
 
     def report(iteration: int, state: PPCA) -> None:
         facts = f"log likelihood {state.log_likelihood:+.3f} per image"
@@ -90,7 +94,7 @@ def _fit(low: Images, mean: Tensor, occupancy: Tensor, config: TrainConfig, log:
         occupancy,
         settings.dimension,
         settings.iterations,
-        config.seed,
+        seed,
         report,
         settings.tolerance,
     )

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from cryoformer.imaging.grids import half_volume_radii, raised_cosine
+
 BANDS = 8
 WINDOW_ANGSTROM = 8.0
 WINDOW_VOXELS = 2.0  # at least: fewer independent voxels would let chance decide
@@ -38,12 +40,9 @@ def local_wiener(
 
 def band_shares(box: int, device: torch.device) -> Iterator[Float[Tensor, "d d h"]]:
     """Share of each frequency of the half volume in every band: raised cosines that overlap by half, adding up to 1."""
-    k = torch.fft.fftfreq(box, d=1.0 / box, device=device)
-    kx = torch.arange(box // 2 + 1, device=device)
-    radius = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2)
-    width = box / 2 / BANDS
+    radius, width = half_volume_radii(box, device=device), box / 2 / BANDS
     for band in range(BANDS + 1):
-        yield 0.5 + 0.5 * torch.cos(torch.pi * ((radius - band * width) / width).clamp(-1, 1))
+        yield raised_cosine(((radius - band * width) / width).abs())
 
 
 def window_voxels(pixel_size_angstrom: float) -> float:

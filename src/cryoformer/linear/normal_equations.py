@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from cryoformer.imaging.grids import half_volume_radii, shell_mean
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
@@ -25,24 +26,6 @@ from cryoformer.imaging.slices import (
 
 # Numbers in the systems that are solved at once: with these and as many temporaries the second-level cache is full.
 SOLVE_ELEMENTS = 2**18
-
-
-def padded_radii(box: int, device: torch.device | None = None) -> Float[Tensor, "z y x"]:
-    """|k| of the padded half volume in cycles per box."""
-    side = PADDING * box
-    k = torch.fft.fftfreq(side, d=1.0 / box, device=device)
-    kx = torch.arange(side // 2 + 1, device=device) / PADDING
-    return torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx[None, None] ** 2)
-
-
-def shell_mean(values: Float[Tensor, "q z y x"], box: int) -> Float[Tensor, "q s"]:
-    """Mean over the shells 0 .. D / 2 - 1 of values on the padded half volume."""
-    # All beyond goes into one more shell, which is dropped: cheaper than to pick what is inside.
-    shell = padded_radii(box, values.device).round_().long().clamp_(max=box // 2).reshape(-1)
-    count = torch.bincount(shell, minlength=box // 2 + 1)
-    total = values.new_zeros(len(values), box // 2 + 1)
-    total.index_add_(1, shell, values.reshape(len(values), -1))
-    return (total / count)[:, : box // 2]
 
 
 class NormalEquations:
@@ -105,7 +88,7 @@ class NormalEquations:
         volumes are zero.
         """
         q, shape = self.volumes, padded_shape(self.box)
-        shell = padded_radii(self.box, self._left.device).round_().long().reshape(-1)
+        shell = half_volume_radii(self.box, PADDING, self._left.device).round_().long().reshape(-1)
         inside = (shell < self.box // 2).nonzero()[:, 0]
         volumes = torch.zeros(q, len(self._left), dtype=torch.complex64, device=self._left.device)
         # Summed as it comes: an array of its own would be as large as the volumes.

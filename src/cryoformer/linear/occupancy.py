@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from torch import Tensor
 
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import raised_cosine, voxel_radii
 
 LOW_PASS_ANGSTROM = 10.0
 DENSITY_SHARE = 0.06  # of the low-passed maximum
@@ -26,15 +26,14 @@ def soft_edge(
 ) -> Float[np.ndarray, "d d d"]:
     """1 up to ``dilation`` away from a region, then a cosine edge down to 0."""
     distance = distance_transform_edt(~inside) * pixel_size_angstrom - dilation_angstrom
-    edge = 0.5 + 0.5 * np.cos(np.pi * np.clip(distance / edge_angstrom, 0.0, 1.0))
-    return edge.astype(np.float32)
+    return raised_cosine(distance / edge_angstrom).astype(np.float32)
 
 
 def occupied_region(volume: Float[Tensor, "d d d"], pixel_size_angstrom: float) -> Bool[np.ndarray, "d d d"]:
     """Voxels where a low-passed density stands out from the solvent, without far-away specks."""
     box = volume.shape[-1]
     smooth = gaussian_filter(volume.cpu().numpy(), LOW_PASS_ANGSTROM / pixel_size_angstrom)
-    corners = (grid_points(box, 1.0).norm(dim=1) > 0.9 * box / 2).reshape(box, box, box).numpy()
+    corners = (voxel_radii(box) > 0.9 * box / 2).numpy()
     threshold = max(DENSITY_SHARE * float(smooth.max()), SOLVENT_SIGMAS * float(smooth[corners].std()))
     inside = smooth > threshold
     components, count = label(inside)
@@ -67,7 +66,7 @@ def flexible_region(
     product = (first * second).sum(dim=0).cpu().numpy()
     shared = gaussian_filter(product, 0.5 * LOW_PASS_ANGSTROM / pixel_size_angstrom)
     box = product.shape[-1]
-    sphere = (grid_points(box, 1.0).norm(dim=1) < 0.95 * box / 2).reshape(box, box, box).numpy()
+    sphere = (voxel_radii(box) < 0.95 * box / 2).numpy()
     solvent = sphere & (occupied.cpu().numpy() < 0.01)
     scatter = float(np.quantile(np.abs(shared[solvent]), 0.999)) if solvent.any() else 0.0
     region = shared > max(scatter, 0.01 * float(shared.max()), math.ulp(0.0))

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.grids import half_volume_radii, shell_mean
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
@@ -30,7 +31,7 @@ from cryoformer.imaging.slices import (
     read_rows,
     volume_from_fourier,
 )
-from cryoformer.linear.normal_equations import NormalEquations, padded_radii, shell_mean
+from cryoformer.linear.normal_equations import NormalEquations
 
 # A component is kept if knowing it narrows the average particle's coordinate by at least this share of its variance.
 LEAST_INFORMATION = 0.02
@@ -293,7 +294,7 @@ def _random_basis(mean: Tensor, mask: Tensor, dimension: int, seed: int) -> Tens
     box = mean.shape[-1]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(dimension, box, box, box, generator=generator).to(mean.device)
-    smooth = torch.exp(-((padded_radii(box, mean.device) / (box / 8)) ** 2))
+    smooth = torch.exp(-((half_volume_radii(box, PADDING, mean.device) / (box / 8)) ** 2))
     basis = volume_from_fourier(fourier_from_volume(noise) * smooth, box) * mask
     norms = basis.flatten(1).norm(dim=1)[:, None, None, None]
     return basis / norms * mean.norm() / math.sqrt(400)

@@ -91,8 +91,3 @@ def in_lower_half(frequencies: Float[Tensor, "*b p 3"]) -> Bool[Tensor, "*b p"]:
     """Whether a frequency (kx, ky, kz) is one of those whose coefficient is the conjugate of that at -k."""
     x, y, z = frequencies.unbind(dim=-1)
     return (x < 0) | ((x == 0) & ((y < 0) | ((y == 0) & (z < 0))))
-
-
-def new_network(config: ModelConfig, box: int) -> CryoFormer:
-    """The network of the domain that the settings name."""
-    return FourierCryoFormer(config, box) if config.domain == "fourier" else CryoFormer(config, box)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.fourier import shift_phases
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 POSE = 5

@@ -16,15 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.decode.density_model import crop_volume, resample_volume
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.fourier import filter_shells
+from cryoformer.imaging.grids import crop_volume, filter_shells, resample_volume
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import at_full_box, drawn_rows, read_others
 from cryoformer.linear.occupancy import occupancy_mask
 from cryoformer.linear.ppca import fit_ppca
+from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.poses.posterior import SlopedDensity
-from cryoformer.training.train_config import SubspaceConfig
 
 COMPONENTS = 4
 MOST_IMAGES = 10_000  # of a half, for the EM
@@ -50,7 +49,7 @@ def still_references(images: Images, consensus: Consensus) -> Iterator[PoseRefer
 
 def moving_references(images: Images, consensus: Consensus, first_box: int, seed: int) -> Iterator[PoseReference]:
     """The linear subspace of either half, found at ``first_box``, its volumes then solved for at that of ``images``."""
-    settings, low = SubspaceConfig(), images.crop(min(first_box, images.box))
+    settings, low = PPCASettings(), images.crop(min(first_box, images.box))
     mask = occupancy_mask(crop_volume(consensus.volume, low.box), low.pixel_size_angstrom)
     for number, half_map in enumerate(consensus.halves):
         rows, mean = images.half(number), _filtered(half_map, consensus)

@@ -6,12 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
+from cryoformer.files import write_json, write_npz
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.particles import check_images
@@ -42,15 +40,14 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     if earlier.get("finished"):
         return f"{target}: is there already; nothing to do"
     check_images(particles)
-    _write(record, {"asked": asked, "finished": False})
+    write_json(record, {"asked": asked, "finished": False})
     with RunLog(None) as log:
         found = refine_poses(particles, settings, out / "cache", checkpoint, log)
         log.say(f"done in {log.elapsed / 60:.1f} min")
     listed.write_posed(found.kept.applied(particles), out)
     mean, covariance = found.kept.mean.numpy(), found.kept.covariance.numpy()
-    with atomic_path(out / POSTERIORS) as temporary, temporary.open("wb") as file:
-        np.savez(file, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)
-    _write(record, {"asked": asked, "finished": True, **_result(found)})
+    write_npz(out / POSTERIORS, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)
+    write_json(record, {"asked": asked, "finished": True, **_result(found)})
     checkpoint.unlink()
     shutil.rmtree(out / "cache", ignore_errors=True)
     return f"{target}: {_sentence(found.kept)}"
@@ -97,9 +94,3 @@ def _sentence(kept: Poses) -> str:
         f"the poses given were off by {off} (standard deviations, as the images say); {turn:.2f} degrees and "
         f"{shift:.2f} A remain unknown"
     )
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1))

@@ -25,13 +25,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors
-from cryoformer.decode.density_model import ConformationModel
-from cryoformer.decode.fourier_model import FourierConformationModel
+from cryoformer.decode.factory import model_from_tensors
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path
-from cryoformer.model.cryoformer import CryoFormer
-from cryoformer.model.fourier import FourierCryoFormer, new_network
-from cryoformer.model.model_config import ModelConfig
+from cryoformer.files import write_npz, write_text
 
 
 @dataclass(frozen=True)
@@ -60,14 +56,17 @@ class RunPaths:
     def volumes(self) -> Path:
         return self.root / "volumes"
 
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
     def checkpoint(self, name: str) -> Path:
         """``consensus``, ``subspace``, ``training``, ``model`` or ``image_encoder``."""
-        return self.root / "checkpoints" / f"{name}.safetensors"
+        return self.checkpoints / f"{name}.safetensors"
 
     def write_config(self, facts: dict[str, Any]) -> None:
         """``config.yaml``."""
-        with atomic_path(self.config) as temporary:
-            temporary.write_text(yaml.safe_dump(facts, sort_keys=False))
+        write_text(self.config, yaml.safe_dump(facts, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """``config.yaml`` as a dictionary.
@@ -85,8 +84,7 @@ class RunPaths:
 
     def write_latents(self, mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]) -> None:
         """``latents.npz``."""
-        with atomic_path(self.latents) as temporary, temporary.open("wb") as file:
-            np.savez(file, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
+        write_npz(self.latents, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
 
 
 class Run:
@@ -171,32 +169,3 @@ def open_run(path: Path | str) -> Run:
         InputError: no run there, an unfinished one, or damaged files.
     """
     return Run(Path(path))
-
-
-def model_tensors(model: ConformationModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The model as tensors and facts for a checkpoint."""
-    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
-    tensors |= {"base": model.base, "window": model.window, "gain": model.gain}
-    facts = {"model": dict(vars(model.network.config)), "pixel_size_angstrom": model.pixel_size_angstrom}
-    return tensors, facts
-
-
-def model_from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> ConformationModel:
-    """The inverse of :func:`model_tensors`."""
-    base = tensors["base"]
-    network = new_network(ModelConfig(**facts["model"]), base.shape[-1])
-    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    # Runs of version 0.1.0 hold factors of the hash levels, which were always 1.
-    weights.pop("spatial.encoding.level_weights", None)
-    network.load_state_dict(weights)
-    network.to(base.device)
-    model = new_model(network, base, tensors["window"], float(facts["pixel_size_angstrom"]))
-    model.gain = tensors["gain"]
-    return model
-
-
-def new_model(network: CryoFormer, base: Tensor, window: Tensor, pixel_size_angstrom: float) -> ConformationModel:
-    """The model of the network's domain."""
-    if isinstance(network, FourierCryoFormer):
-        return FourierConformationModel(network, base, window, pixel_size_angstrom)
-    return ConformationModel(network, base, window, pixel_size_angstrom)

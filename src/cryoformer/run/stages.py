@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.factory import model_tensors
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
 from cryoformer.images.fourier_images import Images
@@ -24,7 +25,7 @@ from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.particles import Particles
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog
-from cryoformer.run.run_folder import RunPaths, model_tensors
+from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import KnownLatents
 from cryoformer.training.held_out_filter import split_held_out
@@ -66,8 +67,8 @@ class Reconstruction:
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
             start = self._start(images, consensus)
-            stages = CoarseToFine(self.paths if self.main else None, self.config, self.fabric, log, self.budget)
-            trained = stages.train(images, consensus, start, self.paths.checkpoint("training"))
+            stages = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
+            trained = stages.train(images, consensus, start)
             assert trained.latents is not None
             assert trained.covariance is not None
             points = trained.model.points(trained.model.box)
@@ -130,7 +131,9 @@ class Reconstruction:
             return LinearStage(**load_tensors(path, images.device)[0])
         self.log.stage("linear subspace")
         rows, _ = split_held_out(len(images), self.config.seed)
-        linear = fit_linear_stage(images, consensus.volume, self.config, self.log, rows.to(images.device))
+        linear = fit_linear_stage(
+            images, consensus.volume, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
+        )
         if self.main:
             self._write_volume("occupancy", linear.occupancy, images)
             self._write_volume("flexible", linear.flexible, images)

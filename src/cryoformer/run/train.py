@@ -7,7 +7,8 @@ from typing import Any
 
 from cryoformer import __version__
 from cryoformer.errors import InputError
-from cryoformer.formats.particle_input import ParticleInput, write_rows
+from cryoformer.files import write_npy
+from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.particles import check_images
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.run.stages import Reconstruction
@@ -45,7 +46,7 @@ def train(
         paths.root.mkdir(parents=True, exist_ok=True)
         paths.write_config(_facts(source, preset, max_minutes, config))
     if rows is not None:
-        write_rows(rows, paths.rows)
+        write_npy(paths.rows, rows)
     return Reconstruction(paths, particles, config, max_minutes).run()
 
 

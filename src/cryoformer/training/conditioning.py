@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
+from cryoformer.imaging.grids import crop_volume
 from cryoformer.training.encoder_inputs import EncoderInputs
 
 CONDITIONING_SAMPLE = 64

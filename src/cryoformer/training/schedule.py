@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cryoformer.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
 from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.factory import model_from_tensors, model_tensors
 from cryoformer.decode.latent_posterior import LATENT_BOX, refine_latents, uncertainty_about
 from cryoformer.images.fourier_images import Images
 from cryoformer.linear.consensus import Consensus
 from cryoformer.progress import RunLog
-from cryoformer.run.run_folder import RunPaths, model_from_tensors, model_tensors
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import EncoderInputs, FreeLatents, ImageInputs, KnownLatents
 from cryoformer.training.encoder_latents import encoder_latents
@@ -43,15 +43,16 @@ class Trained:
 
 
 class CoarseToFine:
-    """Trains the stages in order; with ``paths``, leaves a checkpoint as it goes."""
+    """Trains the stages in order, and leaves its state in the folder ``checkpoints`` as it goes."""
 
     def __init__(
-        self, paths: RunPaths | None, config: TrainConfig, fabric: Fabric, log: RunLog, budget: float | None
+        self, checkpoints: Path, config: TrainConfig, fabric: Fabric, log: RunLog, budget: float | None
     ) -> None:
-        self.paths, self.config, self.fabric, self.log, self.budget = paths, config, fabric, log, budget
+        self.checkpoints, self.config, self.fabric, self.log, self.budget = checkpoints, config, fabric, log, budget
 
-    def train(self, images: Images, consensus: Consensus, start: Start, checkpoint: Path) -> Trained:
-        """All stages that are not done yet, going on from ``checkpoint`` where it exists."""
+    def train(self, images: Images, consensus: Consensus, start: Start) -> Trained:
+        """All stages that are not done yet, on from the checkpoint where there is one."""
+        checkpoint = self.checkpoints / "training.safetensors"
         stages = resolve_stages(self.config, images.box)
         self.images, self.start = images, start
         state, resumed = StageState(0), None
@@ -112,9 +113,10 @@ class CoarseToFine:
         """The image encoder has done its work: from here on, a latent stands for what it says of an image."""
         model = trained.model
         self.log.stage("latents of the image encoder")
-        if self.paths is not None:
+        if self.fabric.is_global_zero:
             encoder = model.network.encoder.state_dict()
-            save_tensors(self.paths.checkpoint("image_encoder"), encoder, {"model": dict(vars(model.network.config))})
+            facts = {"model": dict(vars(model.network.config))}
+            save_tensors(self.checkpoints / "image_encoder.safetensors", encoder, facts)
         found = encoder_latents(model.network, conditions, self.config.subspace.dimension, self.log.advance)
         model.network, trained.latents = found.network, found.latents
         dimension = found.latents.shape[1]
@@ -123,7 +125,7 @@ class CoarseToFine:
 
     def _save(self, state: StageState, trained: Trained, trainer: StageTrainer | None) -> None:
         """Where training stands: parameters, base, latents, and the optimiser where a stage is under way."""
-        if self.paths is None:
+        if not self.fabric.is_global_zero:
             return
         tensors, facts = model_tensors(trained.model)
         more, groups = flatten_optimizer(trainer.optimizer.state_dict()) if trainer else ({}, None)
@@ -133,7 +135,7 @@ class CoarseToFine:
         more |= {} if latents is None else {"latents": latents}
         more |= {} if trained.covariance is None else {"covariance": trained.covariance}
         facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
-        save_tensors(self.paths.checkpoint("training"), tensors | more, facts)
+        save_tensors(self.checkpoints / "training.safetensors", tensors | more, facts)
 
     def _stage_budget(self, left: list[Stage], state: StageState) -> Callable[[float], float] | None:
         """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left.

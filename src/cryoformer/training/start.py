@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.decode.density_model import ConformationModel, crop_volume, resample_volume
+from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.factory import new_model, new_network
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.grids import crop_volume, resample_volume, shell_mean
 from cryoformer.imaging.slices import fourier_from_volume
 from cryoformer.linear.linear_stage import LinearStage
-from cryoformer.linear.normal_equations import shell_mean
 from cryoformer.linear.occupancy import occupancy_mask
-from cryoformer.model.fourier import FourierCryoFormer, new_network
-from cryoformer.run.run_folder import new_model
+from cryoformer.model.fourier import FourierCryoFormer
 from cryoformer.training.train_config import TrainConfig, resolve_stages
 
 # Without a subspace nothing is known of how much density varies: as much as this share of its spread, say.

@@ -8,20 +8,11 @@ from pydantic import Field, ValidationError, field_validator
 
 from cryoformer.errors import InputError
 from cryoformer.images.settings import ImageSettings
+from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.model.model_config import ModelConfig
 from cryoformer.settings import Settings
 
 Preset = Literal["quick", "default", "paper"]
-
-
-class SubspaceConfig(Settings):
-    """Stage B, :mod:`cryoformer.linear.ppca`."""
-
-    box: int = Field(default=32, ge=8, description="Box the images are Fourier-cropped to (at most their own)")
-    dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
-    images: int = Field(default=50_000, ge=100, description="Images that the EM goes over, at most")
-    iterations: int = Field(default=40, ge=1, description="EM steps, at most")
-    tolerance: float = Field(default=0.005, ge=0, description="Stop at gains below this share of the likelihood")
 
 
 class Stage(Settings):
@@ -36,7 +27,7 @@ class TrainConfig(ImageSettings):
     """Everything that decides a run. The defaults are the preset ``default``."""
 
     devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
-    subspace: SubspaceConfig = SubspaceConfig()
+    subspace: PPCASettings = PPCASettings()
     model: ModelConfig = ModelConfig()
     latents: Literal["subspace", "free"] = Field(
         default="subspace",

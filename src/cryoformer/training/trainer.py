@@ -27,9 +27,10 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.imaging.grids import crop_volume
 from cryoformer.model.tiled_attention import small_operations
 from cryoformer.training.encoder_inputs import EncoderInputs
 from cryoformer.training.held_out_filter import HeldOutFilter, held_out_filter, split_held_out

@@ -9,12 +9,14 @@ import torch
 from assess.toy_run import BOX, PIXEL_SIZE, toy_states
 from cryoformer.checkpoint import save_tensors
 from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.factory import model_tensors
 from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.run.run_folder import RunPaths, model_tensors
+from cryoformer.run.run_folder import RunPaths
 from explore.toy import small_model
 
 SHIFT_ANGSTROM = 6.0

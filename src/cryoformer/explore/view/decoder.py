@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from cryoformer.decode.density_model import ConformationModel, DecodedPoints, crop_volume
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
+from cryoformer.imaging.grids import crop_volume
 
 LIVE_BOX = 96
 """Boxes up to this one are decoded in full while the cursor moves ..."""
@@ -51,7 +52,7 @@ class StateDecoder:
     def _points(self, box: int) -> tuple[DecodedPoints, torch.Tensor]:
         if box not in self._prepared:
             with torch.inference_mode():
-                base = crop_volume(self.model.base, box) * (box / self.model.box) ** 3
+                base = crop_volume(self.model.base, box, mean=True)
                 self._prepared[box] = self.model.points(box), base
         return self._prepared[box]
 

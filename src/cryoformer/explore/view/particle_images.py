@@ -23,7 +23,8 @@ from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.preparation import PreparedParticles
 from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells
-from cryoformer.imaging.projection import grid_points, splat_project
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.run.run_folder import Run, RunPaths
 
 SHOWN = 12

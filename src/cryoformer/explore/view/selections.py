@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from cryoformer.errors import InputError
 from cryoformer.explore.selection import rows_in_file
-from cryoformer.files import atomic_path
+from cryoformer.files import write_npy
 from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.select import write_selection
 
@@ -45,8 +45,7 @@ class Selections:
             raise InputError(f"selection '{name}' is empty: select particles first")
         if rows[0] < 0 or rows[-1] >= self.count:
             raise InputError(f"selection '{name}': rows {rows[0]} to {rows[-1]}; the run has {self.count}, from 0")
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, rows)
+        write_npy(path, rows)
         return path
 
     def load(self, name: str) -> Int[np.ndarray, " m"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt32
 from scipy.ndimage import map_coordinates, zoom
 
-from cryoformer.explore.dust import without_dust
+from cryoformer.explore.render import without_dust
 
 MARGIN = 3
 

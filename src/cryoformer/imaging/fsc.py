@@ -31,6 +31,9 @@ import torch
 from jaxtyping import Complex128, Float, Float64, Int64
 from torch import Tensor
 
+from cryoformer.imaging.fourier import half_plane_weights
+from cryoformer.imaging.grids import half_volume_radii
+
 Volumes = Float[Tensor, "*batch d d d"] | Float[np.ndarray, "*batch d d d"]
 ShellRule = Literal["rounded", "cryobench"]
 RANDOMISE_BELOW = 0.8
@@ -149,16 +152,11 @@ def _correlate(
 @lru_cache(maxsize=4)
 def _shells(box: int, rule: ShellRule, device: torch.device) -> tuple[Int64[Tensor, " c"], Float64[Tensor, " c"], int]:
     """Shell of every half-space coefficient (the last index: left out), how often it counts, number of shells."""
-    full = torch.fft.fftfreq(box, d=1.0 / box, dtype=torch.float64, device=device)
-    half = torch.arange(box // 2 + 1, dtype=torch.float64, device=device)
-    square = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half**2
+    radius = half_volume_radii(box, device=device, dtype=torch.float64)
     if rule == "rounded":
-        count, index = box // 2 + 1, square.sqrt().round().long()
+        count, index = box // 2 + 1, radius.round().long()
     else:
         # Radii in [i - 1, i) are shell i. Squares are whole numbers, so the root of a perfect square is exact.
-        count, index = box // 2, square.sqrt().floor().long() + 1
-    weights = torch.full((box // 2 + 1,), 2.0, dtype=torch.float64, device=device)
-    weights[0] = 1.0
-    if box % 2 == 0:
-        weights[-1] = 1.0
+        count, index = box // 2, radius.floor().long() + 1
+    weights = half_plane_weights(box, device).double()
     return index.clamp_(max=count).reshape(-1), weights.expand(box, box, -1).reshape(-1), count

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from cryoformer.assess.null_images import coloured_noise, null_images
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.fourier import radial_mean
+from cryoformer.validate.null_images import coloured_noise, null_images
 from toy_images import BOX, PIXEL, blob, simulate
 
 

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors
-from cryoformer.decode.density_model import crop_volume
 from cryoformer.errors import InputError
 from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.images.streamed import prepare_images
+from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import occupancy_mask
 from cryoformer.particles import Particles, check_images

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cryoformer.assess.null_images import null_images
-from cryoformer.assess.null_structure import THRESHOLD, compare_structure, crowded_shells, structure_outcome
+from cryoformer.validate.null_images import null_images
+from cryoformer.validate.null_structure import THRESHOLD, compare_structure, crowded_shells, structure_outcome
 from toy_images import simulate
 
 

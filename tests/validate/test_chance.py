@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoformer.assess.chance import SIGNIFICANCE, against_chance
+from cryoformer.validate.chance import SIGNIFICANCE, against_chance
 
 
 def test_one_more_draw_of_chance_stands_out_as_rarely_as_the_significance_says() -> None:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from cryoformer.assess.null_motion import MotionFound, MotionTest, compare_motion, motion_outcome
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import occupancy_mask
-from cryoformer.training.train_config import SubspaceConfig
+from cryoformer.linear.ppca_settings import PPCASettings
+from cryoformer.validate.null_motion import MotionFound, MotionTest, compare_motion, motion_outcome
 from toy_images import simulate
 
-SETTINGS = SubspaceConfig(box=16, dimension=2, iterations=6)
+SETTINGS = PPCASettings(box=16, dimension=2, iterations=6)
 
 
 def compared(moves: bool, noise: float = 0.7) -> MotionTest:

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryoformer.assess.split_images import (
+from cryoformer.images.fourier_images import FourierImages, checkerboard
+from cryoformer.validate.split_images import (
     SplitTest,
     sample_rows,
     simulated_residuals,
     split_images,
     split_outcome,
 )
-from cryoformer.images.fourier_images import FourierImages, checkerboard
 from decode.test_latent_posterior import KnownDecoder
 from toy_images import BOX, Simulated, simulate
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoformer.assess.fsc import (
+from cryoformer.imaging.fsc import (
     cryobench_fsc,
     fourier_shell_correlation,
     fsc_auc,

@@ -26,8 +26,8 @@ from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
 from cryoformer.assess.ground_truth import GroundTruth
-from cryoformer.assess.outcome import Outcome, not_run
 from cryoformer.errors import InputError
+from cryoformer.validate.outcome import Outcome, not_run
 
 NAME = "calibration"
 DEGREE = 3

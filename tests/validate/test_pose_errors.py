@@ -2,9 +2,9 @@
 
 import torch
 
-from cryoformer.assess.pose_errors import poses_outcome
 from cryoformer.poses.check import check_poses
 from cryoformer.poses.posterior import at_poses
+from cryoformer.validate.validate import poses_outcome
 from toy_images import Simulated, simulate
 
 

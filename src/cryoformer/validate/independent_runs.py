@@ -23,12 +23,13 @@ from jaxtyping import Float, Float64, Int
 from scipy.ndimage import label
 from sklearn.cluster import KMeans
 
-from cryoformer.assess.fsc import masked_fsc, resolution
-from cryoformer.assess.outcome import Outcome
-from cryoformer.assess.volume_source import FinishedRun
 from cryoformer.decode.latent_posterior import LATENT_BOX, refine_latents
+from cryoformer.decode.volume_source import FinishedRun
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.fsc import masked_fsc, resolution
+from cryoformer.imaging.grids import half_volume_radii
 from cryoformer.run.run_folder import Run
+from cryoformer.validate.outcome import Outcome
 
 NAME = "halves"
 STATES = 6
@@ -134,9 +135,7 @@ def flattened(
     a: Float[np.ndarray, "d d d"], b: Float[np.ndarray, "d d d"]
 ) -> tuple[Float64[np.ndarray, "d d d"], Float64[np.ndarray, "d d d"]]:
     """Both volumes with the same power in all shells, by one factor per shell for both; their FSC stays what it was."""
-    box = a.shape[-1]
-    k, kx = np.fft.fftfreq(box, 1.0 / box), np.arange(box // 2 + 1)
-    shell = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + kx**2).round().astype(np.int64)
+    shell = half_volume_radii(a.shape[-1]).round().long().numpy()
     one, other = (np.fft.rfftn(v.astype(np.float64)) for v in (a, b))
     power = np.bincount(shell.reshape(-1), (np.abs(one) * np.abs(other)).reshape(-1)) / np.bincount(shell.reshape(-1))
     # What is empty stays empty.

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from cryoformer.assess.null_network import (
+from cryoformer.formats import load_particles
+from cryoformer.images.settings import ImageSettings
+from cryoformer.images.streamed import prepare_images
+from cryoformer.linear.consensus import wiener_backprojection
+from cryoformer.validate.null_network import (
     NetworkGain,
     can_be_simulated,
     network_gain,
     network_outcome,
     write_null_stack,
 )
-from cryoformer.formats import load_particles
-from cryoformer.images.settings import ImageSettings
-from cryoformer.images.streamed import prepare_images
-from cryoformer.linear.consensus import wiener_backprojection
 from toy_images import BOX, PIXEL, simulate
 
 

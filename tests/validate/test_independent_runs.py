@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from assess.toy_run import BOX, STATES, ToyRun
-from cryoformer.assess.fsc import fourier_shell_correlation
-from cryoformer.assess.independent_runs import (
+from cryoformer.assess.masks import molecule_mask, moving_mask
+from cryoformer.imaging.fsc import fourier_shell_correlation
+from cryoformer.validate.independent_runs import (
     HalvesTest,
     clusters,
     compare_halves,
@@ -19,7 +20,6 @@ from cryoformer.assess.independent_runs import (
     parts,
     state_means,
 )
-from cryoformer.assess.masks import molecule_mask, moving_mask
 
 
 class HalfRun(ToyRun):

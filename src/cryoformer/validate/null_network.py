@@ -22,13 +22,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.assess.null_images import null_images
-from cryoformer.assess.outcome import Outcome
 from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.particles import Particles
 from cryoformer.particles.stack_writer import StackWriter
+from cryoformer.validate.null_images import null_images
+from cryoformer.validate.outcome import Outcome
 
 NAME = "null_of_network"
 DEVIATIONS = 3.0

@@ -20,13 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.assess.chance import against_chance
-from cryoformer.assess.null_images import null_images
-from cryoformer.assess.outcome import Outcome
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.linear.consensus import wiener_backprojection
 from cryoformer.linear.ppca import LEAST_INFORMATION, PPCA, fit_ppca
-from cryoformer.training.train_config import SubspaceConfig
+from cryoformer.linear.ppca_settings import PPCASettings
+from cryoformer.validate.chance import against_chance
+from cryoformer.validate.null_images import null_images
+from cryoformer.validate.outcome import Outcome
 
 NAME = "null_of_motion"
 LEAST_DEVIATION = 0.05
@@ -63,9 +63,7 @@ class MotionTest:
         return sum(self.real)
 
 
-def find_motion(
-    images: FourierImages, mask: Float[Tensor, "d d d"], settings: SubspaceConfig, seed: int
-) -> MotionFound:
+def find_motion(images: FourierImages, mask: Float[Tensor, "d d d"], settings: PPCASettings, seed: int) -> MotionFound:
     """Stage B on these images, at their (low) box."""
     mean = wiener_backprojection(images).volume
     found = fit_ppca(images, mean, mask, settings.dimension, settings.iterations, seed, tolerance=settings.tolerance)
@@ -76,7 +74,7 @@ def compare_motion(
     images: FourierImages,
     density: Float[Tensor, "d d d"],
     mask: Float[Tensor, "d d d"],
-    settings: SubspaceConfig,
+    settings: PPCASettings,
     nulls: int,
     seed: int,
     progress: Callable[[float], None] | None = None,

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from cryoformer.assess.chance import against_chance
-from cryoformer.assess.null_images import null_images
-from cryoformer.assess.outcome import Outcome
 from cryoformer.images.fourier_images import FourierImages
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import voxel_radii
 from cryoformer.linear.consensus import PARTICLE_RADIUS, Backprojection, wiener_backprojection
+from cryoformer.validate.chance import against_chance
+from cryoformer.validate.null_images import null_images
+from cryoformer.validate.outcome import Outcome
 
 NAME = "null_of_structure"
 THRESHOLD = 0.143
@@ -121,7 +121,6 @@ def _peak(found: Backprojection) -> float:
     """Largest low-passed density inside the particle's sphere, in deviations of what lies outside."""
     volume = 0.5 * (found.halves[0] + found.halves[1])
     smooth: Tensor = torch.from_numpy(gaussian_filter(volume.cpu().numpy(), 1.5))
-    inside = grid_points(smooth.shape[-1], 1.0).norm(dim=1) < PARTICLE_RADIUS * smooth.shape[-1] / 2
-    flat = smooth.reshape(-1)
-    outside = flat[~inside]
-    return float((flat[inside].max() - outside.mean()) / outside.std())
+    inside = voxel_radii(len(smooth)) < PARTICLE_RADIUS * len(smooth) / 2
+    outside = smooth[~inside]
+    return float((smooth[inside].max() - outside.mean()) / outside.std())

@@ -4,8 +4,8 @@
 ``verdict`` ("holds", "fails" or "not run"), ``sentence``, and the test's numbers (docs/validation.md explains each).
 """
 
-import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,36 +15,29 @@ import numpy as np
 import torch
 
 from cryoformer import __version__
-from cryoformer.assess import (
-    calibration,
-    independent_runs,
-    null_motion,
-    null_network,
-    null_structure,
-    pose_errors,
-    split_images,
-)
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.masks import EDGE_ANGSTROM, soft_mask
-from cryoformer.assess.outcome import Outcome, not_run
-from cryoformer.assess.validated import Validated, opened
 from cryoformer.decode.latent_posterior import LATENT_BOX
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path, read_mrc_volume
+from cryoformer.files import read_json, read_mrc_volume, write_json, write_npy
 from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
-from cryoformer.poses.check import check_poses
+from cryoformer.poses.check import PoseCheck, check_poses
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import Run, RunPaths, open_run
 from cryoformer.run.train import train
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.train_config import load_config
+from cryoformer.validate import calibration, independent_runs, null_motion, null_network, null_structure, split_images
+from cryoformer.validate.outcome import Outcome, not_run
+from cryoformer.validate.validated import Validated, opened
 
 logger = logging.getLogger(__name__)
 VALIDATION_FILE = "validation.json"
 RUNS_FOLDER = "validation"
 """Where in the run's folder the runs go that a test trains."""
+POSES = "poses"
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ def validate(path: Path, options: ValidateOptions, source: ParticleInput | None 
             result[outcome.name] = _rounded(outcome.facts())
             # What is done stays, should a later test fail.
             if is_run:
-                _write(path / VALIDATION_FILE, result)
+                write_json(path / VALIDATION_FILE, result)
     return result
 
 
@@ -105,10 +98,10 @@ def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]
         yield null_structure.structure_outcome(structure)
         if structure.stands_out:
             log.stage("poses")
-            yield pose_errors.poses_outcome(check_poses(subject.low, log.advance))
+            yield poses_outcome(check_poses(subject.low, log.advance))
             yield _motion(subject, options, log)
         else:
-            yield not_run(pose_errors.NAME, "There is no structure in the particles to compare poses with.")
+            yield not_run(POSES, "There is no structure in the particles to compare poses with.")
             yield not_run(null_motion.NAME, "There is no structure in the particles, so nothing that could move.")
         if run is not None:
             yield _split(subject, run, options, log)
@@ -119,6 +112,17 @@ def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]
         yield _network(subject, run, options)
     if run is not None and options.halves:
         yield _halves(subject, run, options)
+
+
+def poses_outcome(check: PoseCheck) -> Outcome:
+    """The test of the poses (:mod:`cryoformer.poses.check`)."""
+    numbers = {
+        "mean_fsc": check.agreement,
+        "mean_fsc_refined": check.agreement_refined,
+        "turn_degrees": math.degrees(check.found.prior.turn),
+        "shift_angstrom": check.found.prior.shift,
+    }
+    return Outcome(POSES, "fails" if check.are_off else "holds", check.sentence, numbers)
 
 
 def _motion(subject: Validated, options: ValidateOptions, log: RunLog) -> Outcome:
@@ -183,8 +187,7 @@ def _half_run(subject: Validated, rows: np.ndarray, number: int, run: Run, optio
     out, listed = folder / f"half{number}", folder / f"half{number}.npy"
     logger.info("run on half %d (%d particles)", number, len(rows))
     if not out.exists():
-        with atomic_path(listed) as temporary, temporary.open("wb") as file:
-            np.save(file, rows)
+        write_npy(listed, rows)
     return _trained(replace(subject.source, ind=listed, random=None, half=None), out, _settings(subject, options))
 
 
@@ -232,16 +235,8 @@ def _trained(source: ParticleInput, out: Path, settings: dict[str, Any]) -> Run:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it and validate again") from None
-    return found if isinstance(found, dict) and found.get("format") == 1 else {}
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    found = read_json(path, "delete it and validate again")
+    return found if found.get("format") == 1 else {}
 
 
 def _rounded(value: Any) -> Any:

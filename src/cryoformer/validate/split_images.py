@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.assess.null_images import coloured_noise
-from cryoformer.assess.outcome import Outcome
-from cryoformer.decode.density_model import ConformationModel, crop_volume
+from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.latent_posterior import choose_states, fit_prior, posterior_over_states, state_log_likelihoods
 from cryoformer.images.fourier_images import FourierImages, checkerboard
+from cryoformer.imaging.grids import crop_volume
+from cryoformer.validate.null_images import coloured_noise
+from cryoformer.validate.outcome import Outcome
 
 NAME = "split_images"
 PARTICLES = 600

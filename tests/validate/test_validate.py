@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoformer.assess.validate import VALIDATION_FILE, ValidateOptions, validate
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
+from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions, validate
 from toy_images import PIXEL, simulate
 
 QUICK = ValidateOptions(nulls=3)

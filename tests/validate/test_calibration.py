@@ -7,9 +7,9 @@ import pytest
 
 from assess.toy_mixture import write_mixture
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
-from cryoformer.assess.calibration import calibrate, calibrate_run, calibration_outcome, motion_curve
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.errors import InputError
+from cryoformer.validate.calibration import calibrate, calibrate_run, calibration_outcome, motion_curve
 
 
 def arc(t: np.ndarray) -> np.ndarray:
