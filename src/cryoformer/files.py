@@ -70,7 +70,7 @@ def read_json(path: Path, what_to_do: str = "remove it, and what it belongs to i
     return found
 
 
-def write_npz(path: Path | str, **arrays: np.ndarray) -> None:
+def write_npz(path: Path | str, **arrays: Any) -> None:
     """Write named arrays."""
     with atomic_path(path) as temporary:
         np.savez(temporary, **arrays)
