@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from cryoformer.imaging.grids import padded_radii, shell_mean
+from cryoformer.imaging.grids import half_volume_radii, shell_mean
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
+    PADDING,
     SliceInterpolation,
     SlicePlane,
     add_friedel_mates,
@@ -44,7 +45,7 @@ def test_solution_is_that_of_the_plain_equations(volumes: int) -> None:
     equations.finish()
     found, variance = equations.solve(prior)
 
-    shell = padded_radii(BOX).round().long().reshape(-1)
+    shell = half_volume_radii(BOX, PADDING).round().long().reshape(-1)
     inside = shell < BOX // 2
     left = torch.stack(
         [
@@ -83,6 +84,6 @@ def test_inverses_without_pivots_are_as_good_as_with() -> None:
 
 
 def test_shell_means_leave_out_what_is_beyond_nyquist() -> None:
-    radii = padded_radii(BOX)
+    radii = half_volume_radii(BOX, PADDING)
     values = torch.where(radii.round() < BOX // 2, radii.round(), 1e6)
     assert torch.allclose(shell_mean(values[None], BOX)[0], torch.arange(BOX // 2, dtype=torch.float32), rtol=1e-4)
