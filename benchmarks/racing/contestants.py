@@ -50,7 +50,7 @@ class Stack:
 
     def load(self) -> Particles:
         """The particles, images not read."""
-        return ParticleInput(self.particles).load(self.seed)[0]
+        return ParticleInput(self.particles).load(self.seed)
 
 
 def our_steps(line: str) -> tuple[str, int, int] | None:

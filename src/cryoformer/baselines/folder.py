@@ -52,7 +52,7 @@ def fit_baseline(
     reading = reading.model_copy(update={"device": str(usable_device(reading.device))})
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty: choose another folder")
-    particles, rows = source.load(reading.seed)
+    particles = source.load(reading.seed)
     out.mkdir(parents=True, exist_ok=True)
     with RunLog(out / "metrics.jsonl") as log:
         seconds = None if max_minutes is None else 60.0 * max_minutes
@@ -66,7 +66,7 @@ def fit_baseline(
             "method": method,
             "settings": checked.model_dump(mode="json"),
             "input": source.facts(),
-            "rows": None if rows is None else len(rows),
+            "rows": None if particles.rows is None else len(particles.rows),
             "reading": reading.model_dump(mode="json"),
             "max_minutes": max_minutes,
             "particles": len(particles),
@@ -126,7 +126,7 @@ class BaselineFolder:
             InputError: they are not there any more.
         """
         reading = ImageSettings.from_facts(self.facts["reading"] | {"device": "cpu"})
-        particles, _ = ParticleInput.from_facts(self.facts["input"]).load(reading.seed)
+        particles = ParticleInput.from_facts(self.facts["input"]).load(reading.seed)
         if len(particles) != len(self.latents):
             raise InputError(
                 f"{self.path}: was fitted on {len(self.latents)} particles, its particle file now has {len(particles)}"

@@ -1,5 +1,6 @@
 """One way in for every kind of particle file: here, and nowhere else, a path is taken for a kind of file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cryoformer.errors import InputError
@@ -9,7 +10,7 @@ from cryoformer.formats.job_folder import file_of_folder
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.relion.particle_file import RelionFile
 from cryoformer.formats.stack_file import LIST_SUFFIX, StackFile
-from cryoformer.particles.particles import Particles
+from cryoformer.particles.particles import ParticleFiles, Particles
 
 # The seam for further formats.
 KINDS: dict[str, type[ParticleFile]] = {
@@ -112,4 +113,6 @@ def load_particles(
         InputError: what is wrong with which file and row, and what to do.
     """
     file = open_particle_file(path, datadir, poses=poses, ctf=ctf)
-    return file.read(require_images=require_images, require_ctf=require_ctf)
+    particles = file.read(require_images=require_images, require_ctf=require_ctf)
+    given = (None if each is None else Path(each) for each in (datadir, poses, ctf))
+    return replace(particles, files=ParticleFiles(Path(path), *given))

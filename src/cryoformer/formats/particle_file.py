@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
 from cryoformer.errors import InputError
@@ -92,6 +93,11 @@ class ParticleFile(ABC):
         Raises:
             InputError: anything that is missing, does not fit or is no number, with file, row and remedy.
         """
+
+    def columns(self) -> pd.DataFrame:
+        """What the file says of every particle, a row each, under its own names."""
+        names = np.array(self.references.paths, dtype=object)[self.references.path_of_row]
+        return pd.DataFrame({"stack": names, "index": self.references.index_of_row})
 
     def classes(self) -> Int[np.ndarray, " n"]:
         """The class of each particle: the one that it was given, or the most probable one.

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from cryoformer.errors import InputError
 from cryoformer.formats.choose import choose_rows
-from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.load import load_particles, open_particle_file
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.particles import Particles
 
@@ -39,19 +38,19 @@ class ParticleInput:
         """The file, of whichever kind it is."""
         return open_particle_file(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
 
-    def load(self, seed: int) -> tuple[Particles, Int[np.ndarray, " m"] | None]:
-        """The particles, and their rows in the file where not all are used.
+    def load(self, seed: int) -> Particles:
+        """The particles, which know their rows in the file where not all are used.
 
         Raises:
             InputError: anything wrong with the files.
         """
-        particles = self.open().read()
+        particles = self._load()
         if self.ind is None and self.random is None and self.half is None:
-            return particles, None
+            return particles
         rows = choose_rows(
             len(particles), particles.half_set, ind=self.ind, random=self.random, half=self.half, seed=seed
         )
-        return particles.subset(rows), rows
+        return particles.subset(rows)
 
     def load_again(self, rows_file: Path) -> Particles:
         """The particles of a run that began with this input, with the rows that it wrote down.
@@ -59,13 +58,16 @@ class ParticleInput:
         Raises:
             InputError: the files are not what they were.
         """
-        particles = self.open().read()
+        particles = self._load()
         if not rows_file.exists():
             return particles
         rows = np.load(rows_file, allow_pickle=False)
         if rows.max() >= len(particles):
             raise InputError(f"{self.particles}: has {len(particles)} rows, the run used row {rows.max() + 1}")
         return particles.subset(rows)
+
+    def _load(self) -> Particles:
+        return load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
 
     def facts(self) -> dict[str, Any]:
         """As plain values, for ``config.yaml``; paths are absolute."""

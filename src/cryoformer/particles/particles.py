@@ -5,12 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Int, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.particles.references import ImageReferences
 from cryoformer.particles.stack import ImageStacks
+
+
+@dataclass(frozen=True)
+class ParticleFiles:
+    """The files that particles were read from, as they were given.
+
+    Attributes:
+        path: particle file, or list of images.
+        datadir: folder to look for the image stacks in first.
+        poses, ctf: cryoDRGN's files, used instead of what the particle file holds.
+    """
+
+    path: Path
+    datadir: Path | None = None
+    poses: Path | None = None
+    ctf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,8 @@ class Particles:
         declared_sign: what the file says of the contrast: 1 for white particles, -1 for dark ones, None for nothing.
         references: which image of which file each particle is, as the file says it, or None where it does not.
         stacks: the images, or None where only metadata was asked for.
+        files: what they were read from, or None for particles made in memory.
+        rows: their rows in the file, where these are not all of it.
     """
 
     source: Path
@@ -44,6 +62,8 @@ class Particles:
     declared_sign: int | None
     references: ImageReferences | None
     stacks: ImageStacks | None
+    files: ParticleFiles | None = None
+    rows: Int[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.optics_group)
@@ -104,6 +124,8 @@ class Particles:
             declared_sign=self.declared_sign,
             references=None if self.references is None else self.references.subset(rows),
             stacks=None if self.stacks is None else self.stacks.subset(rows),
+            files=self.files,
+            rows=np.array(rows, dtype=np.int64) if self.rows is None else self.rows[rows],
         )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from jaxtyping import Float
@@ -28,6 +29,7 @@ from cryoformer.checkpoint import load_tensors
 from cryoformer.decode.factory import model_from_tensors
 from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
+from cryoformer.formats.particle_input import ParticleInput
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,36 @@ class Run:
         path = RunPaths(self.path).metrics
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.strip()]
+
+    @property
+    def latents(self) -> Float[np.ndarray, "n k"]:
+        """Latent coordinate of every particle, in the order of the input; ``latents_covariance`` says how certain."""
+        return self.latents_mean
+
+    def table(self) -> pd.DataFrame:
+        """The columns of the particle file, and of every particle ``latent_0`` ... with standard deviations.
+
+        Raises:
+            InputError: the particle file is gone, or no longer has the run's particles.
+        """
+        columns = ParticleInput.from_facts(self.config).open().columns()
+        rows = RunPaths(self.path).rows
+        if rows.exists():
+            columns = columns.iloc[np.load(rows, allow_pickle=False)]
+        if len(columns) != len(self.latents):
+            raise InputError(f"{self.path}: has {len(self.latents)} particles, its particle file {len(columns)}")
+        deviations = np.sqrt(np.diagonal(self.latents_covariance, axis1=1, axis2=2))
+        own = {f"latent_{axis}": values for axis, values in enumerate(self.latents.T)}
+        own |= {f"latent_{axis}_deviation": values for axis, values in enumerate(deviations.T)}
+        return pd.concat([columns.reset_index(drop=True), pd.DataFrame(own)], axis=1)
+
+    def volumes(self, latents: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m d d d"]:
+        """Densities at points of the latent space, all in memory; :meth:`latent_volumes` gives one at a time.
+
+        Raises:
+            InputError: points of the wrong dimension.
+        """
+        return np.stack(list(self.latent_volumes(np.atleast_2d(latents))))
 
     def particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Density of these particles (from 0).

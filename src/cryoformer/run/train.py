@@ -9,7 +9,7 @@ from cryoformer import __version__
 from cryoformer.errors import InputError
 from cryoformer.files import write_npy
 from cryoformer.formats.particle_input import ParticleInput
-from cryoformer.particles import check_images
+from cryoformer.particles import Particles, check_images
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.run.stages import Reconstruction
 from cryoformer.training.train_config import TrainConfig, load_config
@@ -19,6 +19,7 @@ def train(
     source: ParticleInput,
     out: Path,
     *,
+    particles: Particles | None = None,
     recipe: Path | None = None,
     preset: str = "default",
     max_minutes: float | None = None,
@@ -26,6 +27,9 @@ def train(
     overrides: dict[str, Any] | None = None,
 ) -> str:
     """Reconstruct the particles of ``source`` into the folder ``out``; returns one sentence on how it ended.
+
+    Args:
+        particles: those of ``source``, where they are loaded already.
 
     Raises:
         InputError: anything wrong with files or settings, before anything is written.
@@ -35,18 +39,18 @@ def train(
         config, source = _settings_of(paths, source)
         if paths.checkpoint("model").exists():
             return f"{out}: this run is finished; nothing to do"
-        particles, rows = source.load_again(paths.rows), None
+        particles = source.load_again(paths.rows)
     else:
         config = load_config(preset, recipe, overrides)
         if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
             raise InputError(f"{out}: exists and is not empty: choose another folder, or continue with --resume")
-        particles, rows = source.load(config.seed)
+        particles = particles or source.load(config.seed)
     check_images(particles)
     if not resume:
         paths.root.mkdir(parents=True, exist_ok=True)
         paths.write_config(_facts(source, preset, max_minutes, config))
-    if rows is not None:
-        write_npy(paths.rows, rows)
+        if particles.rows is not None:
+            write_npy(paths.rows, particles.rows)
     return Reconstruction(paths, particles, config, max_minutes).run()
 
 

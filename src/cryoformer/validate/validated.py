@@ -68,7 +68,7 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
         config = config.model_copy(update={name: reading[name] for name in ("memory_gib",) if name in reading})
     else:
         run, config = None, load_config(overrides=dict(reading))
-        particles, _ = source.load(config.seed)
+        particles = source.load(config.seed)
     check_images(particles)
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         with RunLog(None) as log:

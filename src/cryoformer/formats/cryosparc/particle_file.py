@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int, Integer
 from scipy.spatial.transform import Rotation
 
@@ -94,6 +95,16 @@ class CryosparcFile(ParticleFile):
             references=references,
             stacks=stacks,
         )
+
+    def columns(self) -> pd.DataFrame:
+        """The fields; of those with several numbers a particle, a column each (``alignments3D/pose_0``)."""
+        columns: dict[str, np.ndarray] = {}
+        for field in self.table.dataset.fields():
+            values = np.asarray(self.table.dataset[field])
+            flat = values.reshape(len(values), -1)
+            names = [field] if values.ndim == 1 else [f"{field}_{place}" for place in range(flat.shape[1])]
+            columns |= dict(zip(names, flat.T, strict=True))
+        return pd.DataFrame(columns)
 
     def classes(self) -> Int[np.ndarray, " n"]:
         """A class, or the most probable one."""

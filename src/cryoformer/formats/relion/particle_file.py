@@ -93,6 +93,10 @@ class RelionFile(ParticleFile):
             stacks=stacks,
         )
 
+    def columns(self) -> pd.DataFrame:
+        """The particle table."""
+        return self.table.particles
+
     def classes(self) -> Int[np.ndarray, " n"]:
         """``rlnClassNumber``."""
         if "rlnClassNumber" not in self.table.particles:
