@@ -5,6 +5,7 @@
 # make experiments [SIZE=tiny]  the paper's experiments into experiments/ (hours at the size `everyday`)
 # make viewer  the viewer's page, built anew from viewer/ (needs npm)
 # make screenshots RUN=DIR  pictures of a run in the viewer, for the documentation
+# make imports the picture of who imports whom, for the documentation
 # make clean   remove what the above made
 
 PYTHON ?= python3
@@ -43,6 +44,9 @@ viewer:
 screenshots: $(VENV)/.installed-test
 	CRYOFORMER_SCREENSHOT_RUN="$(abspath $(RUN))" CRYOFORMER_SCREENSHOTS=docs/images \
 		$(BIN)/python -m pytest -q tests/explore/view/test_browser.py -k screenshots
+
+imports: $(VENV)/.installed-test
+	$(BIN)/python tests/import_graph.py docs/images/imports.svg
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)

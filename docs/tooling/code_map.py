@@ -67,7 +67,10 @@ def code_map() -> str:
             getattr(import_module(f"cryoformer.{room}.{module}"), member)
         text += f"| `{room}/` | {', '.join(f'`{name}`' for name in names)} | {what} |\n"
     text += (
-        "\nBefore training, `linear/` has made the consensus and the latents from the same images, in closed form.\n"
+        "\nBefore training, `linear/` has made the consensus and the latents from the same images, in closed form.\n\n"
+        "## Who imports whom\n\nA room knows only rooms above it, and no files import one another in circles: "
+        "`tests/test_architecture.py` holds it, `make imports` draws it.\n\n"
+        "![An arc for all imports between two rooms](images/imports.svg)\n"
     )
     text += "".join(_section(folder) for folder in _folders())
     return text + _section(ROOT / "viewer/src")

@@ -316,7 +316,7 @@ def test_dark_particles_of_empiar_10076(shared_data):
     from cryoformer.formats.cryosparc.particles import ctf_parameters, declared_sign, image_references
     from cryoformer.formats.cryosparc.table import CryosparcTable
     from cryoformer.formats.relion.star import read_star_tables
-    from cryoformer.images.normalisation import contrast_sign
+    from cryoformer.particles.contrast import contrast_sign
     from cryoformer.particles.references import open_images, split_references
 
     path = shared_data / "metadata" / "empiar_10076_7.cs"

@@ -8,9 +8,9 @@ from cryoformer.formats import load_particles
 from cryoformer.formats.relion.particles import CTF_COLUMNS, ctf_parameters, pixel_sizes_angstrom
 from cryoformer.formats.relion.star import read_star_tables
 from cryoformer.formats.relion.table import RelionTable
-from cryoformer.images.normalisation import contrast_sign, detect_sign
 from cryoformer.imaging.rotations import matrix_from_euler
 from cryoformer.particles import check_images
+from cryoformer.particles.contrast import contrast_sign, detect_sign
 from cryoformer.particles.references import open_images, split_references
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from cryoformer.errors import InputError
 from cryoformer.formats.load import kind_to_write, open_particle_file
 from cryoformer.formats.particle_file import same_file
-from cryoformer.images.normalisation import detect_sign
+from cryoformer.particles.contrast import detect_sign
 from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import find_stack, open_images

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from cryoformer.images.normalisation import background_mask, detect_sign, normalise_background
 from cryoformer.images.settings import ImageSettings
+from cryoformer.imaging.background import background_mask, normalise_background
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
+from cryoformer.particles.contrast import detect_sign
 from cryoformer.particles.particles import Particles
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """A look at every image before the work starts."""
 
 from cryoformer.errors import InputError
-from cryoformer.images.normalisation import background_mask
+from cryoformer.imaging.background import background_mask
 from cryoformer.particles.particles import Particles, finite_images
 
 

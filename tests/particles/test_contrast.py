@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
-from cryoformer.images.normalisation import background_mask, contrast_sign, detect_sign, normalise_background
+from cryoformer.imaging.background import background_mask, normalise_background
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, shift_phases
+from cryoformer.particles.contrast import contrast_sign, detect_sign
 
 BOX, PIXEL_SIZE = 48, 3.0
 
