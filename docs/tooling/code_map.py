@@ -16,7 +16,7 @@ PACKAGE = ROOT / "src/cryoformer"
 # Folders of the package in the order in which data crosses them; new ones are appended by name.
 ORDER = (
     "formats", "particles", "images", "imaging", "linear", "decode", "model", "training", "poses", "run",
-    "assess", "explore", "baselines", "simulate", "cli", "data",
+    "baselines", "assess", "validate", "explore", "simulate", "cli", "data",
 )  # fmt: skip
 
 # Files that cannot say it themselves.
