@@ -102,11 +102,11 @@ def write_particles(made: Simulated, folder: Path) -> Path:
 
 @pytest.fixture
 def small_run(particle_file: Path) -> Callable[..., str]:
-    """``small_run(out, resume=False, **overrides)``: a run of seconds on ``particle_file``."""
+    """``small_run(out, resume=False, max_minutes=None, **overrides)``: a run of seconds on ``particle_file``."""
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.run.train import train
 
-    def run(out: Path, resume: bool = False, **overrides: object) -> str:
+    def run(out: Path, resume: bool = False, max_minutes: float | None = None, **overrides: object) -> str:
         settings: dict[str, object] = {
             "subspace": {"box": 16, "dimension": 2, "iterations": 5},
             "stages": [{"box": 16, "epochs": 12, "batch": 32}, {"box": 24, "epochs": 4, "batch": 32}],
@@ -115,7 +115,11 @@ def small_run(particle_file: Path) -> Callable[..., str]:
             "invert": "no",
         }
         return train(
-            ParticleInput(particle_file), out, resume=resume, overrides=None if resume else settings | overrides
+            ParticleInput(particle_file),
+            out,
+            resume=resume,
+            max_minutes=max_minutes,
+            overrides=None if resume else settings | overrides,
         )
 
     return run

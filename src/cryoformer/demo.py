@@ -23,8 +23,10 @@ SNR = 0.1
 MAX_MINUTES = 5.0
 
 
-def run_demo(out: Path) -> Path:
+def run_demo(out: Path, max_minutes: float = MAX_MINUTES) -> Path:
     """Everything into ``out``: ``particles/`` (stack and truth) and ``run/``; returns the report's path.
+
+    The run may take ``max_minutes``, and says so where that was not enough.
 
     Raises:
         InputError: the folder holds something already.
@@ -43,7 +45,7 @@ def run_demo(out: Path) -> Path:
         ),
         show_progress=sys.stderr.isatty(),
     )
-    train(ParticleInput(particles / "particles.star"), out / "run", max_minutes=MAX_MINUTES)
+    print(train(ParticleInput(particles / "particles.star"), out / "run", max_minutes=max_minutes))
     evaluation = evaluate(out / "run", particles)
     report = analyze(open_run(out / "run"), AnalysisOptions(truth=particles))
     print(summary(evaluation))

@@ -1,10 +1,10 @@
-"""What a run tells while it works: a live line on a terminal, plain lines elsewhere, and ``metrics.jsonl``."""
+"""What a run tells while it works: a live line on a terminal, plain lines elsewhere, ``log.txt``, ``metrics.jsonl``."""
 
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 30.0
@@ -24,10 +23,16 @@ def memory_gib() -> float:
 
 
 class RunLog:
-    """Progress and metrics of one run; ``elapsed`` counts the sessions before this one too."""
+    """Progress and metrics of one run; ``elapsed`` counts the calls before this one too.
 
-    def __init__(self, metrics: Path | None, elapsed_before: float = 0.0) -> None:
-        self._metrics, self._before, self._started = metrics, elapsed_before, time.monotonic()
+    Args:
+        metrics: file for :meth:`record`, or None.
+        elapsed_before: seconds that earlier calls took.
+        texts: files that every line is written to as well.
+    """
+
+    def __init__(self, metrics: Path | None, elapsed_before: float = 0.0, texts: Sequence[Path] = ()) -> None:
+        self._metrics, self._before, self._started, self._texts = metrics, elapsed_before, time.monotonic(), texts
         self._console = Console(stderr=True)
         self._live = sys.stderr.isatty()
         self._progress = Progress(
@@ -43,7 +48,7 @@ class RunLog:
         )
         self._task: TaskID | None = None
         self._stage, self._stage_started, self._said = "", self._started, 0.0
-        self._handler = RichHandler(console=self._console, show_path=False, show_level=False, markup=False)
+        self._handler = _Lines(self)
 
     def __enter__(self) -> "RunLog":
         logger = logging.getLogger("cryoformer")
@@ -63,7 +68,12 @@ class RunLog:
     @property
     def elapsed(self) -> float:
         """Seconds spent on this run."""
-        return self._before + time.monotonic() - self._started
+        return self._before + self.elapsed_here
+
+    @property
+    def elapsed_here(self) -> float:
+        """Seconds spent on it by this call."""
+        return time.monotonic() - self._started
 
     def stage(self, name: str) -> None:
         """Begin a stage of the run."""
@@ -86,7 +96,15 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """One line for the reader."""
-        self._console.print(f"[{self.elapsed:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+        line = f"[{self.elapsed:7.1f} s] {text}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        """A line for the files alone."""
+        for path in self._texts:
+            with path.open("a") as file:
+                file.write(line + "\n")
 
     @contextmanager
     def quiet(self, hush: bool = True) -> Iterator[None]:
@@ -106,3 +124,29 @@ class RunLog:
         line = {**facts, "memory_gib": round(memory_gib(), 3), "elapsed_s": round(self.elapsed, 2)}
         with self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class _Lines(logging.Handler):
+    """What the library has to say, as lines of a run's log."""
+
+    def __init__(self, log: RunLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = "warning: " if record.levelno >= logging.WARNING else ""
+        self._log.say(warning + record.getMessage())
+
+
+@contextmanager
+def said_before() -> Iterator[list[str]]:
+    """What is said before there is a run to say it in: the list grows, for the run's own log."""
+    said: list[str] = []
+    keeper = logging.Handler()
+    keeper.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("cryoformer")
+    logger.addHandler(keeper)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(keeper)

@@ -139,6 +139,58 @@ def test_time_limit_is_kept_and_still_gives_a_model(
     assert open_run(tmp_path / "run").box == BOX
 
 
+def test_a_run_cut_short_says_so_everywhere_and_goes_on(small_run: SmallRun, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    verdict = small_run(out, max_minutes=1e-3)
+    assert "CUT SHORT" in verdict
+    assert "of 4 epochs at 24 pixels" in verdict
+    assert f"--out {out} --resume" in verdict
+    run = open_run(out)
+    assert any("at 24 pixels" in what for what in run.cut_short)
+    assert "CUT SHORT" in (out / "README.txt").read_text()
+    log = (out / "log.txt").read_text()
+    assert verdict in log
+    assert "this call may take 0.001 minutes" in log
+    assert run.metrics[-1]["cut_short"] == list(run.cut_short)
+    # As little time again goes on from there; without a limit the last stage gets all of its epochs.
+    steps = [line["step"] for line in run.metrics if line["stage"] == "train_24"]
+    assert "CUT SHORT" in small_run(out, max_minutes=1e-3, resume=True)
+    last = small_run(out, resume=True)
+    assert "at 24 pixels" not in last
+    run = open_run(out)
+    assert [line["step"] for line in run.metrics if line["stage"] == "train_24"][-1] > max(steps, default=0)
+    assert "nothing to do" in small_run(out, resume=True)
+    # What the coarse stage lacks stays said.
+    assert all("at 16 pixels" in what for what in run.cut_short)
+
+
+@pytest.mark.parametrize("minutes", [0.0, -5.0, float("nan"), float("inf")])
+def test_a_time_limit_is_a_positive_number(particle_file: Path, tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(InputError, match="--max-minutes"):
+        train(ParticleInput(particle_file), tmp_path / "run", max_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_fails_leaves_nothing_that_blocks_the_next(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cryoformer.run.stages.fit_linear_stage", failing)
+    with monkeypatch.context() as patch:
+        patch.setattr("cryoformer.run.stages.prepare_images", failing)
+        with pytest.raises(MemoryError):
+            small_run(tmp_path / "run")
+    assert not any((tmp_path / "run").iterdir())
+    # Once a stage is done it is worth going on from: nothing is taken away.
+    with pytest.raises(MemoryError):
+        small_run(tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/consensus.safetensors").is_file()
+    with pytest.raises(InputError, match="--resume"):
+        small_run(tmp_path / "run")
+
+
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, particle_file: Path) -> None:
     with pytest.raises(InputError):
         train(ParticleInput(tmp_path / "none.star"), tmp_path / "run")

@@ -53,12 +53,13 @@ def simulate(
 
 
 @app.command
-def demo(*, out: Folder) -> None:
+def demo(*, out: Folder, max_minutes: Annotated[float, arg(metavar="M")] = 5.0) -> None:
     """Simulate a small moving protein, reconstruct it, compare with the truth and write the report.
 
     Args:
         out: Folder for everything that the demo makes.
+        max_minutes: Time for the reconstruction; a run that it cuts short says so.
     """
     from cryoformer.demo import run_demo
 
-    print(run_demo(out))
+    print(run_demo(out, max_minutes))

@@ -4,6 +4,7 @@ config.yaml                       everything needed to repeat the run
 latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
 rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
+log.txt, README.txt               what the run said, and what lies in the folder
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
 checkpoints/model.safetensors      the finished model
@@ -13,6 +14,7 @@ volumes/consensus.mrc, occupancy.mrc, flexible.mrc
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,18 @@ class RunPaths:
         return self.root / "metrics.jsonl"
 
     @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @property
+    def readme(self) -> Path:
+        return self.root / "README.txt"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
     def volumes(self) -> Path:
         return self.root / "volumes"
 
@@ -65,6 +79,19 @@ class RunPaths:
     def checkpoint(self, name: str) -> Path:
         """``consensus``, ``subspace``, ``training``, ``model`` or ``image_encoder``."""
         return self.checkpoints / f"{name}.safetensors"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left for ``--resume``: a run that was cut short has a model, and goes on all the same."""
+        return self.checkpoint("model").exists() and not self.checkpoint("training").exists()
+
+    def clear_start(self) -> None:
+        """Take away what a start leaves that failed before its first stage was done; where more lies there, nothing."""
+        ours = {path.name for path in (self.config, self.rows, self.metrics, self.log, self.readme, self.cache)}
+        there = list(self.root.iterdir()) if self.root.is_dir() else []
+        if ours.issuperset(path.name for path in there):
+            for path in there:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def write_config(self, facts: dict[str, Any]) -> None:
         """``config.yaml``."""
@@ -99,6 +126,8 @@ class Run:
             raise InputError(f"{path}: the run is not finished; go on with 'cryoformer train ... --resume'")
         tensors, facts = load_tensors(paths.checkpoint("model"))
         self.pixel_size_angstrom = float(facts["pixel_size_angstrom"])
+        # What a time limit took away, in words.
+        self.cut_short: tuple[str, ...] = tuple(facts.get("cut_short", ()))
         self.model = model_from_tensors(tensors, facts)
         self.box = self.model.box
         with np.load(paths.latents, allow_pickle=False) as latents:

@@ -5,7 +5,12 @@ the last one with ``--resume``.
 """
 
 import logging
+import shlex
 import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +18,11 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from torch import Tensor
 
+from cryoformer import __version__
 from cryoformer.checkpoint import load_tensors, save_tensors
-from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.factory import model_tensors
 from cryoformer.errors import InputError
-from cryoformer.files import write_mrc_volume
+from cryoformer.files import atomic_path, write_mrc_volume
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
@@ -25,11 +30,12 @@ from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.particles import Particles
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog
+from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import KnownLatents
 from cryoformer.training.held_out_filter import split_held_out
-from cryoformer.training.schedule import CoarseToFine
+from cryoformer.training.schedule import CoarseToFine, Trained
 from cryoformer.training.start import Start, subspace_start, unaided_start
 from cryoformer.training.train_config import TrainConfig
 
@@ -42,8 +48,18 @@ LEAST_CONDITIONING = 0.02
 class Reconstruction:
     """The stages of one run, in order, each loaded where it is already done."""
 
-    def __init__(self, paths: RunPaths, particles: Particles, config: TrainConfig, max_minutes: float | None) -> None:
+    def __init__(
+        self,
+        paths: RunPaths,
+        particles: Particles,
+        config: TrainConfig,
+        max_minutes: float | None,
+        *,
+        said: Sequence[str] = (),
+        log_file: Path | None = None,
+    ) -> None:
         self.paths, self.particles, self.config = paths, particles, config
+        self.max_minutes, self.said, self.log_file = max_minutes, said, log_file
         device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         accelerator, _, number = device.partition(":")
         devices: Any = [int(number)] if number else config.devices
@@ -61,8 +77,10 @@ class Reconstruction:
         before = 0.0
         if self.paths.checkpoint("training").exists():
             before = float(load_tensors(self.paths.checkpoint("training"))[1]["elapsed"])
-        with RunLog(self.paths.metrics if self.main else None, before) as log:
+        texts = [path for path in (self.paths.log, self.log_file) if path is not None and self.main]
+        with RunLog(self.paths.metrics if self.main else None, before, texts) as log:
             self.log = log
+            self._begin()
             images = self._prepare()
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
@@ -73,10 +91,20 @@ class Reconstruction:
             assert trained.covariance is not None
             points = trained.model.points(trained.model.box)
             spread = conditioning(trained.model, points, KnownLatents(trained.latents))
-            self._finish(trained.model, trained.latents, trained.covariance, spread)
-            log.record(stage="done", conditioning=spread)
-            log.say(f"done in {log.elapsed / 60:.1f} min")
-        return self._verdict(spread)
+            self._finish(trained, stages, spread)
+            log.record(stage="done", conditioning=spread, cut_short=stages.cut_short)
+            log.say(f"{'cut short' if stages.cut_short else 'done'} after {log.elapsed / 60:.1f} min")
+            verdict = self._verdict(spread, stages)
+            log.note(verdict)
+        return verdict
+
+    def _begin(self) -> None:
+        """What the log starts with, for this call."""
+        self.log.note(f"# cryoformer {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S')}: {shlex.join(sys.argv)}")
+        for line in self.said:
+            self.log.note(line)
+        if self.max_minutes is not None:
+            self.log.say(f"this call may take {self.max_minutes:g} minutes (--max-minutes)")
 
     def _prepare(self) -> Images:
         self.log.stage("reading images")
@@ -86,7 +114,7 @@ class Reconstruction:
             seen[0] += rows
             self.log.advance(seen[0] / count, f"{seen[0]} of {count} images")
 
-        cache = self.paths.root / "cache" / str(self.fabric.global_rank)
+        cache = self.paths.cache / str(self.fabric.global_rank)
         settings = self.config.model_copy(update={"device": str(self.fabric.device)})
         return prepare_images(self.particles, cache, settings, progress)
 
@@ -140,22 +168,39 @@ class Reconstruction:
             save_tensors(path, dict(vars(linear)), {})
         return linear
 
-    def _finish(self, model: ConformationModel, latents: Tensor, covariance: Tensor, spread: float) -> None:
+    def _finish(self, trained: Trained, stages: CoarseToFine, spread: float) -> None:
         if not self.main:
             return
-        self.paths.write_latents(latents, covariance)
-        tensors, facts = model_tensors(model)
-        save_tensors(self.paths.checkpoint("model"), tensors, facts | {"conditioning": spread})
-        self.paths.checkpoint("training").unlink(missing_ok=True)
-        shutil.rmtree(self.paths.root / "cache", ignore_errors=True)
+        assert trained.latents is not None
+        assert trained.covariance is not None
+        self.paths.write_latents(trained.latents, trained.covariance)
+        tensors, facts = model_tensors(trained.model)
+        facts |= {"conditioning": spread, "cut_short": stages.cut_short}
+        save_tensors(self.paths.checkpoint("model"), tensors, facts)
+        if not stages.goes_on:
+            self.paths.checkpoint("training").unlink(missing_ok=True)
+        shutil.rmtree(self.paths.cache, ignore_errors=True)
+        state = "It was CUT SHORT by --max-minutes; these results are preliminary:" if stages.cut_short else "Finished."
+        with atomic_path(self.paths.readme) as temporary:
+            temporary.write_text(readme(str(self.paths.root), state, stages.cut_short))
 
-    def _verdict(self, spread: float) -> str:
-        if spread < LEAST_CONDITIONING:
-            return (
-                f"{self.paths.root}: finished, but the decoder ignores its latents: densities vary by {spread:.3f} of "
-                "their own spread. Either the particles do not move, or the data do not show it."
-            )
+    def _verdict(self, spread: float, stages: CoarseToFine) -> str:
         root = self.paths.root
+        ignored = (
+            f"the decoder ignores its latents: densities vary by {spread:.3f} of their own spread. Either the "
+            "particles do not move, or the data do not show it."
+        )
+        if stages.cut_short:
+            what = "; ".join(stages.cut_short)
+            sentences = [f"{root}: CUT SHORT by --max-minutes: {what}. These results are preliminary."]
+            if stages.goes_on:
+                again = ["cryoformer", "train", str(self.particles.source), "--out", str(root), "--resume"]
+                sentences.append(f"Go on with: {shlex.join(again)}")
+            if spread < LEAST_CONDITIONING:
+                sentences.append(f"So far {ignored}")
+            return " ".join(sentences)
+        if spread < LEAST_CONDITIONING:
+            return f"{root}: finished, but {ignored}"
         return f"{root}: finished; see 'cryoformer analyze {root}', and 'cryoformer validate {root}' for what is chance"
 
     def _write_volume(self, name: str, volume: Tensor, images: Images) -> None:

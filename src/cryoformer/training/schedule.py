@@ -43,12 +43,19 @@ class Trained:
 
 
 class CoarseToFine:
-    """Trains the stages in order, and leaves its state in the folder ``checkpoints`` as it goes."""
+    """Trains the stages in order, and leaves its state in the folder ``checkpoints`` as it goes.
+
+    Attributes:
+        cut_short: what a time limit took away, in words; empty where it took nothing.
+        goes_on: the checkpoint stays, because the last stage is one of those: ``--resume`` goes on with it.
+    """
 
     def __init__(
         self, checkpoints: Path, config: TrainConfig, fabric: Fabric, log: RunLog, budget: float | None
     ) -> None:
         self.checkpoints, self.config, self.fabric, self.log, self.budget = checkpoints, config, fabric, log, budget
+        self.cut_short: list[str] = []
+        self.goes_on = False
 
     def train(self, images: Images, consensus: Consensus, start: Start) -> Trained:
         """All stages that are not done yet, on from the checkpoint where there is one."""
@@ -57,7 +64,7 @@ class CoarseToFine:
         self.images, self.start = images, start
         state, resumed = StageState(0), None
         if checkpoint.exists():
-            trained, state, resumed = _read_checkpoint(checkpoint, images.device)
+            trained, state, resumed, self.cut_short = _read_checkpoint(checkpoint, images.device)
             self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
         else:
             model = start.model(consensus.local, images.pixel_size_angstrom, self.config)
@@ -67,7 +74,8 @@ class CoarseToFine:
             here = state if number == state.stage else StageState(number)
             self._stage(trained, here, stages, resumed)
             resumed = None
-            self._save(StageState(number + 1), trained, None)
+            if not self.goes_on:
+                self._save(StageState(number + 1), trained, None)
         return trained
 
     def _stage(self, trained: Trained, state: StageState, stages: list[Stage], resumed: "_TrainerState | None") -> None:
@@ -86,6 +94,11 @@ class CoarseToFine:
             partial(self._save, trained=trained, trainer=trainer),
             self._stage_budget(stages[state.stage :], state),
         )
+        if last:
+            self._save(state, trained, trainer)
+        if trainer.time_is_up:
+            done = state.step / trainer.steps_per_epoch
+            self._was_cut(f"{done:.1f} of {stage.epochs:g} epochs at {stage.box} pixels", last)
         trainer.finish()
         self._filter(model, trainer)
         trained.latents = conditions.latents
@@ -99,6 +112,12 @@ class CoarseToFine:
             trained.latents, trained.covariance = self._refine(model, trained.latents, stage.box)
         elif last and not self.start.posterior:
             trained.covariance = uncertainty_about(trained.latents, *self._refine(model, trained.latents, stage.box))
+
+    def _was_cut(self, what: str, last: bool) -> None:
+        """The time limit took something away."""
+        self.cut_short.append(what)
+        self.goes_on = self.goes_on or last
+        self.log.say(f"the time is up (--max-minutes): {what}")
 
     def _conditions(self, trained: Trained) -> EncoderInputs:
         config = trained.model.network.config
@@ -134,7 +153,7 @@ class CoarseToFine:
         latents = trainer.conditions.latents if trainer else trained.latents
         more |= {} if latents is None else {"latents": latents}
         more |= {} if trained.covariance is None else {"covariance": trained.covariance}
-        facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups}
+        facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups, "cut_short": self.cut_short}
         save_tensors(self.checkpoints / "training.safetensors", tensors | more, facts)
 
     def _stage_budget(self, left: list[Stage], state: StageState) -> Callable[[float], float] | None:
@@ -147,7 +166,7 @@ class CoarseToFine:
         if self.budget is None:
             return None
         costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
-        left_seconds, before = max(self.budget - self.log.elapsed, 1.0), state.seconds
+        left_seconds, before = max(self.budget - self.log.elapsed_here, 1.0), state.seconds
 
         def allowed(seconds_per_image: float) -> float:
             # Only the last stage's pace says what the base will cost.
@@ -182,9 +201,9 @@ class CoarseToFine:
         if self.budget is None:
             return True
         needed = 0.5 * CLOSING_COST * trainer.seconds_per_image * len(self.images)
-        if self.log.elapsed + needed <= 1.2 * self.budget:
+        if self.log.elapsed_here + needed <= 1.2 * self.budget:
             return True
-        self.log.say("no time for a new base density: the consensus stays the base")
+        self._was_cut("no static density of its own, the consensus stands for it", True)
         return False
 
     def _filter(self, model: ConformationModel, trainer: StageTrainer) -> None:
@@ -223,11 +242,12 @@ class _TrainerState:
     average: dict[str, Tensor]
 
 
-def _read_checkpoint(path: Path, device: torch.device) -> tuple[Trained, StageState, _TrainerState | None]:
+def _read_checkpoint(path: Path, device: torch.device) -> tuple[Trained, StageState, _TrainerState | None, list[str]]:
     tensors, facts = load_tensors(path, device)
     trained = Trained(model_from_tensors(tensors, facts), tensors.get("latents"), tensors.get("covariance"))
     state = StageState(facts["stage"], facts["step"], facts["seconds"], facts["held_out_gain"])
+    cut_short = list(facts.get("cut_short", []))
     if not facts["optimizer"]:
-        return trained, state, None
+        return trained, state, None, cut_short
     average = {name.removeprefix("average."): x for name, x in tensors.items() if name.startswith("average.")}
-    return trained, state, _TrainerState(unflatten_optimizer(tensors, facts["optimizer"]), average)
+    return trained, state, _TrainerState(unflatten_optimizer(tensors, facts["optimizer"]), average), cut_short

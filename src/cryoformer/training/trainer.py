@@ -104,6 +104,7 @@ class StageTrainer:
         self.weights = loss_weights(images)
         self.coefficients = coefficient_count(images)
         self.seconds_per_image = 0.0
+        self.time_is_up = False
         groups = model.network.parameter_groups()
         latents = [] if (learnt := conditions.learnt) is None else [learnt]
         optimizer = torch.optim.Adam(
@@ -132,6 +133,7 @@ class StageTrainer:
 
         ``budget`` gives the seconds this stage may take for the seconds that an image takes. With one, the learning
         rate falls with whatever runs out first, steps or time, so that the stage always ends at the small rate.
+        Afterwards ``time_is_up`` says whether it was the time.
         """
         started, before = time.monotonic(), state.seconds
         last_saved, epoch_started = started, started
@@ -142,6 +144,7 @@ class StageTrainer:
             per_image = (time.monotonic() - started) / trained if trained else 0.0
             done = max(state.step / self.steps, spent / max(budget(per_image), 1e-9) if budget else 0.0)
             if done >= 1.0:
+                self.time_is_up = state.step < self.steps
                 break
             rows, residuals = next(batches)
             epoch, place = divmod(state.step, self.steps_per_epoch)
