@@ -64,3 +64,13 @@ def test_trajectory_and_motion_of_the_truth_change_one_thing(tmp_path: Path) -> 
         "composition 1",
         "composition 2",
     ]
+
+
+def test_a_run_that_was_cut_short_is_called_preliminary(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path)
+    assert not [line for line in warnings(run, None, False) if "cut short" in line]
+    run.metrics.append({"stage": "done", "cut_short": ["0.3 of 2 epochs at 64 pixels"]})
+    assert "0.3 of 2 epochs at 64 pixels" in warnings(run, None, False)[0]
+    # What counts is how the last call ended.
+    run.metrics.append({"stage": "done", "cut_short": []})
+    assert not [line for line in warnings(run, None, False) if "cut short" in line]

@@ -91,7 +91,14 @@ def warnings(
 
 
 def _training_warnings(run: FinishedRun) -> list[str]:
-    found = [str(entry["sentence"]) for entry in run.metrics if entry.get("are_off") and "sentence" in entry]
+    cut_short = next((entry["cut_short"] for entry in reversed(run.metrics) if "cut_short" in entry), [])
+    found = []
+    if cut_short:
+        found.append(
+            f"The run was cut short by its time limit: {'; '.join(cut_short)}. Everything on this page is preliminary. "
+            "Go on with `cryoformer train ... --resume`, and analyze again."
+        )
+    found += [str(entry["sentence"]) for entry in run.metrics if entry.get("are_off") and "sentence" in entry]
     if any(isinstance(entry.get("loss"), float) and not np.isfinite(entry["loss"]) for entry in run.metrics):
         found.append("The loss was not a number at some step: the run has failed, do not use its volumes.")
     conditioning = [e["conditioning"] for e in run.metrics if isinstance(e.get("conditioning"), int | float)]
