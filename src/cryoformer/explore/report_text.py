@@ -91,7 +91,7 @@ def warnings(
 
 
 def _training_warnings(run: FinishedRun) -> list[str]:
-    cut_short = next((entry["cut_short"] for entry in reversed(run.metrics) if "cut_short" in entry), [])
+    cut_short: list[str] = next((entry["cut_short"] for entry in reversed(run.metrics) if "cut_short" in entry), [])
     found = []
     if cut_short:
         found.append(
