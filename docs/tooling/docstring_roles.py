@@ -12,6 +12,8 @@ from typing import Any
 from griffe import Extension, Module, Object
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr):`~?([\w.]+)`")
+# Two arguments told of at once, which the reader of docstrings does not know: each gets an entry.
+TOGETHER = re.compile(r"^( +)(\w+(?:, \w+)+):(?= )", re.M)
 logger = logging.getLogger("mkdocs.plugins.docstring_roles")
 
 
@@ -23,7 +25,13 @@ class DocstringRoles(Extension):
         for one in known.values():
             if one.docstring is not None:
                 text = one.docstring.value
-                one.docstring.value = ROLE.sub(lambda role, here=one: _link(role[1], here, known), text)
+                text = ROLE.sub(lambda role, here=one: _link(role[1], here, known), text)
+                one.docstring.value = TOGETHER.sub(_apart, text) if one.is_function else text
+
+
+def _apart(match: re.Match[str]) -> str:
+    *first, last = match[2].split(", ")
+    return "".join(f"{match[1]}{name}: see {last}.\n" for name in first) + f"{match[1]}{last}:"
 
 
 def _objects(parent: Object) -> Iterator[Object]:
