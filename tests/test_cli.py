@@ -75,9 +75,7 @@ def test_every_command_explains_itself(command, capsys):
     assert "--" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["train"], ["evaluate", "run"], ["train", "a.star", "--oot", "x"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["train"], ["evaluate", "run"], ["train", "a.star", "--oot", "x"]])
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -186,6 +184,7 @@ def test_analyze_writes_the_report(monkeypatch, capsys, tmp_path):
     stand_in(monkeypatch, "cryoformer.explore.findings", AnalysisOptions=lambda *options: options)
     np.save(tmp_path / "z.npy", np.ones((2, 3)))
     options = ["--truth", "sim", "--clusters", "4", "--between", "3", "7", "--points", str(tmp_path / "z.npy")]
+    monkeypatch.setattr("cryoformer.cli.analyze.need", lambda *_: None)
     assert main(["analyze", "run", *options, "--umap", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "run/report.html\n"
     finished, (truth, clusters, umap, points, between), device = call.positional

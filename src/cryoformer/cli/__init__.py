@@ -4,17 +4,24 @@ Whatever is heavy is imported inside the commands, so that ``--version`` and ``-
 user's input are one line on stderr and exit code 2; an interrupt is exit code 130.
 """
 
+import difflib
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from cryoformer import __version__
 from cryoformer.errors import InputError
 
+# Modules of this folder that hold commands, in the order of a project, which is that of --help.
+COMMANDS = (
+    "simulate", "files", "convert", "refine", "train", "analyze", "view", "validate",
+    "baseline", "compare", "benchmark",
+)  # fmt: skip
 DESCRIPTION = "Continuous heterogeneous reconstruction for cryo-EM."
 
 
@@ -27,20 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["--version"], ["-V"]):
         print(f"cryoformer {__version__}")
         return 0
-    # Importing a module adds its commands, in the order of a project.
-    from cryoformer.cli import (  # noqa: F401  # noqa: F401
-        analyze,
-        baseline,
-        benchmark,
-        compare,
-        convert,
-        files,
-        refine,
-        simulate,
-        train,
-        validate,
-        view,
-    )
+    # Importing a module adds its commands.
+    for name in COMMANDS:
+        import_module(f"cryoformer.cli.{name}")
     from cryoformer.cli.arguments import app
 
     # What the library has to say (contrast, pixel sizes, progress) goes to stderr; stdout is for results.
@@ -48,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("cryoformer").setLevel(logging.INFO)
     try:
         given = _read_plugins(given)
+        _check_command(given)
         app.cli(args=given, prog="cryoformer", description=f"{DESCRIPTION} Version {__version__} (--version).")
     except InputError as error:
         print(f"cryoformer: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -60,6 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _check_command(given: list[str]) -> None:
+    """A command that does not exist, with the one that was meant.
+
+    Raises:
+        InputError: there is no such command.
+    """
+    from cryoformer.cli.arguments import app
+
+    commands = list(app._subcommands)
+    if given and not given[0].startswith("-") and given[0] not in commands:
+        close = difflib.get_close_matches(given[0], commands, n=1)
+        meant = f"did you mean 'cryoformer {close[0]}'?" if close else f"expected one of {', '.join(commands)}"
+        raise InputError(f"there is no command '{given[0]}': {meant} ('cryoformer --help' tells what each does)")
 
 
 def _read_plugins(given: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import tyro
 from tyro.conf import arg
 
 from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app, load_latents
+from cryoformer.cli.extras import need
 
 
 @app.command
@@ -31,6 +32,7 @@ def analyze(
         between: Two particles, counted from 0, to join by the path of highest density.
         device: cpu, cuda, cuda:1, or auto.
     """
+    need("analyze", "report", *(["umap"] if umap else []))
     from cryoformer.explore.analyze import analyze as run_analysis
     from cryoformer.explore.findings import AnalysisOptions
     from cryoformer.run.run_folder import open_run

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 RunPath = Positional[Annotated[Path, arg(metavar="RUN")]]
 Folder = Annotated[Path, arg(metavar="DIR")]
-OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
-OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
+OutFolder = Annotated[Path, arg(metavar="DIR", aliases=("-o",))]
+# The hint "(default: None)" tells nobody anything.
+OptionalFile = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+OptionalFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+
+
+def optional(metavar: str) -> Any:
+    """An option without a default of its own."""
+    return arg(metavar=metavar, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,14 @@ class ImageOptions:
         seed: Seed of everything random, the two halves of the images included (default: 0).
     """
 
-    invert: Literal["auto", "yes", "no"] | None = None
-    normalise: Literal["yes", "no"] | None = None
-    ctf_applied: Literal["auto", "none", "phases", "multiplied"] | None = None
-    memory_gib: Annotated[float | None, arg(metavar="GIB")] = None
-    device: Annotated[str | None, arg(metavar="NAME")] = None
-    seed: Annotated[int | None, arg(metavar="K")] = None
+    invert: Annotated[Literal["auto", "yes", "no"] | None, optional("auto|yes|no")] = None
+    normalise: Annotated[Literal["yes", "no"] | None, optional("yes|no")] = None
+    ctf_applied: Annotated[
+        Literal["auto", "none", "phases", "multiplied"] | None, optional("auto|none|phases|multiplied")
+    ] = None
+    memory_gib: Annotated[float | None, optional("GIB")] = None
+    device: Annotated[str | None, optional("NAME")] = None
+    seed: Annotated[int | None, optional("K")] = None
 
     def given(self) -> dict[str, Any]:
         """The settings that were given, as :class:`cryoformer.images.settings.ImageSettings` names them."""
@@ -67,7 +76,29 @@ class ImageOptions:
             raise InputError(f"--{name} {first['input']}: {first['msg']}") from None
 
 
-Reading = Annotated[ImageOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+@dataclass(frozen=True)
+class RowOptions:
+    """Which particles of the file are used (all, if nothing is given), and where their images are.
+
+    Attributes:
+        datadir: Folder to look for the image stacks in first.
+        poses: cryoDRGN's poses.pkl, for images without poses.
+        ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        ind: Rows to use, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
+        random: How many particles to draw at random.
+        half: Half-set to use, as the file has it, or by the seed.
+    """
+
+    datadir: OptionalFolder = None
+    poses: OptionalFile = None
+    ctf: OptionalFile = None
+    ind: OptionalFile = None
+    random: Annotated[int | None, optional("N")] = None
+    half: Annotated[int | None, optional("1|2")] = None
+
+
+Reading = Annotated[ImageOptions, tyro.conf.arg(name="image"), tyro.conf.OmitArgPrefixes]
+Rows = Annotated[RowOptions, tyro.conf.arg(name="particle"), tyro.conf.OmitArgPrefixes]
 NOTHING_GIVEN = ImageOptions()
 
 app = tyro.extras.SubcommandApp()

@@ -7,9 +7,9 @@ from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import (
     NOTHING_GIVEN,
-    Folder,
     OptionalFile,
     OptionalFolder,
+    OutFolder,
     Reading,
     Settings,
     app,
@@ -23,7 +23,7 @@ def baseline(
     particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,

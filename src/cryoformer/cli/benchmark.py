@@ -7,6 +7,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app
+from cryoformer.cli.extras import need
 from cryoformer.errors import InputError
 
 
@@ -15,7 +16,7 @@ def benchmark(
     name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None,
     /,
     *,
-    out: OptionalFolder = None,
+    out: Annotated[Path | None, arg(metavar="DIR", aliases=("-o",), help_behavior_hint="")] = None,
     size: Literal["everyday", "full", "tiny"] = "everyday",
     models: Annotated[tuple[Path, ...], arg(metavar="A.pdb B.pdb")] = (),
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD ...")] = (),
@@ -56,6 +57,7 @@ def benchmark(
         return
     if name is None or out is None:
         raise InputError("benchmark: give the NAME of an experiment and --out DIR; --list tells which there are")
+    need("benchmark", "simulate", "report")
     from cryoformer_experiments.plan import Options
     from cryoformer_experiments.run import benchmark as run
 

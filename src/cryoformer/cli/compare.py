@@ -5,7 +5,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import Folder, app
+from cryoformer.cli.arguments import Folder, OutFolder, app
+from cryoformer.cli.extras import need
 
 
 @app.command
@@ -14,7 +15,7 @@ def compare(
     /,
     *,
     truth: Folder,
-    out: Folder = Path("comparison"),
+    out: OutFolder = Path("comparison"),
     images: Annotated[int, arg(metavar="N")] = 100,
     plot: bool = True,
 ) -> None:
@@ -28,6 +29,8 @@ def compare(
         images: Particles that the scores per image are averaged over.
         plot: Draw the FSC curves (needs matplotlib).
     """
+    if plot:
+        need("compare (with --plot)", "report")
     from cryoformer.assess.compare import Named, markdown_table, table_of
     from cryoformer.assess.compare import compare as run
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cryoformer.cli.arguments import Folder, OptionalFile, OptionalFolder, app
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, app
 from cryoformer.errors import InputError
 
 
@@ -15,7 +15,7 @@ def downsample(
     /,
     *,
     box: Annotated[int, arg(metavar="D")],
-    out: Folder,
+    out: OutFolder,
     dtype: Literal["float16", "float32"] | None = None,
     per_file: Annotated[int | None, arg(metavar="N")] = None,
     datadir: OptionalFolder = None,
@@ -58,7 +58,7 @@ def select(
     source: Positional[Annotated[Path, arg(metavar="RUN|PARTICLES")]],
     /,
     *,
-    out: Annotated[Path, arg(metavar="FILE")],
+    out: Annotated[Path, arg(metavar="FILE", aliases=("-o",))],
     cluster: UseAppendAction[tuple[int, ...]] = (),
     latent_box: Annotated[str | None, arg(metavar="MIN1,MAX1,...")] = None,
     name: Annotated[str | None, arg(metavar="NAME")] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import NOTHING_GIVEN, Folder, OptionalFile, OptionalFolder, Reading, app
+from cryoformer.cli.arguments import NOTHING_GIVEN, OptionalFile, OptionalFolder, OutFolder, Reading, app
 
 
 @app.command
@@ -13,7 +13,7 @@ def refine(
     particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import Folder, OptionalFile, Settings, app, parse_settings
+from cryoformer.cli.arguments import OptionalFile, OutFolder, Settings, app, parse_settings
+from cryoformer.cli.extras import need
 
 
 @app.command
@@ -14,7 +15,7 @@ def simulate(
     models: Positional[Annotated[tuple[Path, ...], arg(metavar="START [END ...]")]] = (),
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     recipe: OptionalFile = None,
     images: Annotated[int | None, arg(metavar="N")] = None,
     box: Annotated[int | None, arg(metavar="D")] = None,
@@ -40,6 +41,7 @@ def simulate(
         moving: Domains that move, as chain and residues; found by superposition if not given.
         settings: Any other setting of the simulation, such as --set states=20.
     """
+    need("simulate", "simulate")
     from cryoformer.simulate.simulate_config import SimulateConfig
     from cryoformer.simulate.stack import simulate as run
 
@@ -53,13 +55,14 @@ def simulate(
 
 
 @app.command
-def demo(*, out: Folder, max_minutes: Annotated[float, arg(metavar="M")] = 5.0) -> None:
+def demo(*, out: OutFolder, max_minutes: Annotated[float, arg(metavar="M")] = 5.0) -> None:
     """Simulate a small moving protein, reconstruct it, compare with the truth and write the report.
 
     Args:
         out: Folder for everything that the demo makes.
         max_minutes: Time for the reconstruction; a run that it cuts short says so.
     """
+    need("demo", "simulate", "report")
     from cryoformer.demo import run_demo
 
     print(run_demo(out, max_minutes))

@@ -1,8 +1,9 @@
 """Runs: ``train``, ``volumes`` and ``evaluate``."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -11,16 +12,48 @@ from cryoformer.cli.arguments import (
     NOTHING_GIVEN,
     Folder,
     OptionalFile,
-    OptionalFolder,
+    OutFolder,
     Reading,
+    RowOptions,
+    Rows,
     RunPath,
     Settings,
     app,
     load_latents,
+    optional,
     parse_particles,
     parse_settings,
 )
 from cryoformer.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a run is made of. A flag overrides the recipe, and the recipe overrides the preset.
+
+    Attributes:
+        preset: Starting point of the settings.
+        recipe: Settings as a YAML file, the config.yaml of another run for one.
+        zdim: Dimensions of the latent space to start with; those that the images do not support vanish.
+        epochs: Epochs at every resolution.
+        settings: Any other setting, such as --set model.queries=32; docs/settings.md lists them all.
+    """
+
+    preset: Literal["quick", "default", "paper"] = "default"
+    recipe: OptionalFile = None
+    zdim: Annotated[int | None, optional("K")] = None
+    epochs: Annotated[float | None, optional("N")] = None
+    settings: Settings = ()
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were given by name."""
+        given = parse_settings(self.settings)
+        if self.zdim is not None:
+            given["subspace"] = {**given.get("subspace", {}), "dimension": self.zdim}
+        return given if self.epochs is None else given | {"epochs": self.epochs}
+
+
+Training = Annotated[TrainingOptions, arg(name="training"), tyro.conf.OmitArgPrefixes]
 
 
 @app.command
@@ -28,51 +61,38 @@ def train(
     particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
     /,
     *,
-    out: Folder,
-    recipe: OptionalFile = None,
-    preset: Literal["quick", "default", "paper"] = "default",
-    datadir: OptionalFolder = None,
-    poses: OptionalFile = None,
-    ctf: OptionalFile = None,
-    ind: OptionalFile = None,
-    random: Annotated[int | None, arg(metavar="N")] = None,
-    half: Annotated[int | None, arg(metavar="1|2")] = None,
-    max_minutes: Annotated[float | None, arg(metavar="M")] = None,
+    out: OutFolder,
+    max_minutes: Annotated[float | None, optional("M")] = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    log: OptionalFile = None,
+    training: Training = TrainingOptions(),
+    rows: Rows = RowOptions(),  # noqa: B008
     reading: Reading = NOTHING_GIVEN,
-    settings: Settings = (),
 ) -> None:
     """Reconstruct: a latent coordinate for every particle and a density for every point of the latent space.
-
-    A flag overrides the recipe, and the recipe overrides the preset.
 
     Args:
         particles: Particle file with poses and CTF (.star, .cs), or images (.mrcs, .txt) with --poses and --ctf.
         out: Folder of the run.
-        recipe: Settings as a YAML file.
-        preset: Starting point of the settings.
-        datadir: Folder to look for the image stacks in first.
-        poses: cryoDRGN's poses.pkl, for images without poses.
-        ctf: cryoDRGN's ctf.pkl, for images without CTF.
-        ind: Rows to use, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
-        random: How many particles to draw at random.
-        half: Half-set to use, as the file has it, or by the seed.
-        max_minutes: Stop in good order after this time.
-        resume: Continue the run in the output folder where it stopped.
-        reading: How images are read.
-        settings: Any other setting, such as --set model.queries=32.
+        max_minutes: Time for this call. A run that it cuts short says so, and goes on with --resume.
+        resume: Go on with the run in the output folder where it stopped.
+        log: File to write the log to as well; it is in the run's log.txt in any case.
+        training: What the run is made of. A flag overrides the recipe, and the recipe overrides the preset.
+        rows: Which particles of the file are used (all, if nothing is given), and where their images are.
+        reading: How images are read, and where the work is done.
     """
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.run.train import train as run
 
     result = run(
-        ParticleInput(particles, datadir, poses, ctf, ind, random, half),
+        ParticleInput(particles, rows.datadir, rows.poses, rows.ctf, rows.ind, rows.random, rows.half),
         out,
-        recipe=recipe,
-        preset=preset,
+        recipe=training.recipe,
+        preset=training.preset,
         max_minutes=max_minutes,
         resume=resume,
-        overrides=parse_settings(settings) | reading.given(),
+        overrides=training.given() | reading.given(),
+        log_file=log,
     )
     print(result)
 
@@ -82,7 +102,7 @@ def volumes(
     run: RunPath,
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     particles: Annotated[str | None, arg(metavar="3,17,42")] = None,
     latents: OptionalFile = None,
 ) -> None:

@@ -6,7 +6,7 @@ import tyro
 from tyro.conf import arg
 
 from cryoformer.cli.arguments import RunPath, app
-from cryoformer.errors import InputError
+from cryoformer.cli.extras import need
 
 
 @app.command
@@ -26,11 +26,9 @@ def view(
         port: Port to listen on; 0 takes a free one.
         open_browser: Open the address in the default browser.
     """
-    try:
-        from cryoformer.explore.view.server import serve
-        from cryoformer.explore.view.session import Session
-    except ModuleNotFoundError as error:
-        raise InputError(f"view needs {error.name}: pip install 'cryoformer[view]'") from None
+    need("view", "view")
+    from cryoformer.explore.view.server import serve
+    from cryoformer.explore.view.session import Session
     from cryoformer.run.run_folder import open_run
 
     def announce(address: str) -> None:

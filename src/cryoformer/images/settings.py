@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cryoformer.settings import Settings
 
@@ -24,6 +24,12 @@ class ImageSettings(Settings):
     )
     device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto: a GPU if there is one")
     seed: int = Field(default=0, description="Of everything random, the halves of the images included")
+
+    @field_validator("invert", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """YAML takes ``no`` for false."""
+        return ("yes" if value else "no") if isinstance(value, bool) else value
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> "ImageSettings":

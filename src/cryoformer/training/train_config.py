@@ -98,6 +98,9 @@ def load_config(
 ) -> TrainConfig:
     """Preset, then recipe file, then overrides (dotted keys reach into groups, ``model.queries``).
 
+    A recipe holds settings, or is the ``config.yaml`` of a run, whose settings are taken. ``epochs`` among the settings
+    stands for those of every stage.
+
     Raises:
         InputError: an unreadable recipe, or a setting that does not exist or cannot have this value.
     """
@@ -111,12 +114,15 @@ def load_config(
             raise InputError(f"{recipe}: cannot be read as YAML: {error}") from None
         if not isinstance(loaded, dict):
             raise InputError(f"{recipe}: expected settings as 'name: value' lines")
-        settings = _merge(settings, loaded)
+        settings = _merge(settings, loaded["settings"] if isinstance(loaded.get("settings"), dict) else loaded)
     for key, value in (overrides or {}).items():
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
         settings = _merge(settings, nested)
+    if (epochs := settings.pop("epochs", None)) is not None:
+        stages = settings.get("stages", [stage.model_dump() for stage in TrainConfig().stages])
+        settings["stages"] = [{**stage, "epochs": epochs} for stage in stages]
     try:
         config = TrainConfig.model_validate(settings)
     except ValidationError as error:
