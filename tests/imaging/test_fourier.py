@@ -1,5 +1,6 @@
 """The half-plane: origin, Parseval, crops and shifts."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -56,3 +57,16 @@ def test_radial_mean_of_white_noise_is_flat() -> None:
     noise = torch.randn(400, 16, 16, generator=torch.Generator().manual_seed(0))
     spectrum = radial_mean(images_to_fourier(noise).abs().square().mean(dim=0), 16)
     assert torch.allclose(spectrum, torch.full((9,), 256.0), rtol=0.15)
+
+
+@pytest.mark.parametrize("box", [8, 9, 12])
+def test_radial_mean_is_that_of_the_whole_plane(box: int) -> None:
+    """Of images whose power differs from column to column, so that a pair counted once would show."""
+    rng = np.random.default_rng(box)
+    images = rng.standard_normal((3, box, box)).cumsum(axis=-1)
+    power = torch.from_numpy(np.abs(np.fft.rfft2(images)) ** 2).float()
+    k = np.fft.fftfreq(box, 1.0 / box)
+    shell = np.sqrt(k[:, None] ** 2 + k**2).round().astype(int)
+    whole = np.abs(np.fft.fft2(images)) ** 2
+    expected = np.stack([whole[:, shell == s].mean(axis=1) for s in range(box // 2 + 1)], axis=1)
+    np.testing.assert_allclose(radial_mean(power, box), expected, rtol=1e-4)

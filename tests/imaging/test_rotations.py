@@ -62,6 +62,13 @@ def test_seed_decides() -> None:
     assert not np.allclose(uniform_rotations(9, seed=4), uniform_rotations(9, seed=5))
 
 
+def test_two_seeds_share_no_view() -> None:
+    """Another order of the same rotations would not be another stack."""
+    one, other = (torch.tensor(uniform_rotations(200, seed=seed)) for seed in (4, 5))
+    nearest = roma.rotmat_geodesic_distance(one[:, None], other[None]).amin(dim=1)
+    assert float(nearest.median()) > 0.1
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_rotations(count: int) -> None:
     assert uniform_rotations(count, seed=0).shape == (count, 3, 3)

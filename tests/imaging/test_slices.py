@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch_fourier_slice import extract_central_slices_rfft_3d
 
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
@@ -44,6 +45,31 @@ def test_put_restores_both_members_of_every_conjugate_pair() -> None:
     ky, kx = torch.fft.fftfreq(16, 1 / 16)[:, None], torch.arange(9)[None]
     inside = ky**2 + kx**2 < 64
     assert torch.allclose(restored, half_planes * inside, atol=1e-5)
+
+
+@pytest.mark.parametrize("box", [15, 16])
+def test_every_conjugate_pair_is_taken_once(box: int) -> None:
+    """Parseval: the mean, and twice what is taken beside it, are all the power inside the Nyquist circle."""
+    images = torch.randn(3, box, box, generator=torch.Generator().manual_seed(box))
+    k = torch.fft.fftfreq(box, 1 / box)
+    inside = k[:, None] ** 2 + k**2 < (box // 2) ** 2
+    power = (torch.fft.fft2(images).abs().square() * inside).sum(dim=(1, 2))
+    taken = SlicePlane.of_box(box).take(torch.fft.rfft2(images)).abs().square()
+    torch.testing.assert_close(2 * taken.sum(dim=1) - images.sum(dim=(1, 2)).square(), power)
+
+
+def test_slices_are_those_of_torch_fourier_slice(smooth_volume) -> None:
+    """The outside oracle, of transforms with the zero frequency in the middle. Its matrices turn the slice, as R^T."""
+    volume, side = smooth_volume(16), PADDING * 16
+    rotations = torch.tensor(uniform_rotations(12, seed=8), dtype=torch.float32)
+    plane = SlicePlane.of_box(16)
+    ours = extract_slices(table(volume), interpolate_slices(plane, rotations), 1)[..., 0]
+    centred = torch.fft.fftshift(fourier_from_volume(volume), dim=(0, 1))
+    theirs = extract_central_slices_rfft_3d(centred, rotations.transpose(1, 2))
+    kx, ky = (PADDING * k.long() for k in (plane.kx, plane.ky))
+    expected = theirs[:, ky + side // 2, kx]
+    inner = kx**2 + ky**2 < (side // 2 - 1) ** 2  # at the rim they do not go round to the negative frequencies
+    torch.testing.assert_close(ours[:, inner], expected[:, inner], atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
 def test_both_directions_divide_the_interpolation_window_out(smooth_volume) -> None:
