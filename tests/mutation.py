@@ -91,7 +91,7 @@ def replacements(node: ast.AST) -> Iterator[str]:
             yield str(2 * value if value else 1.0)
         case ast.AugAssign() | ast.Expr(ast.Call()) | ast.Assign([ast.Subscript()]):
             yield "pass"
-        case ast.If(test) | ast.IfExp(test):
+        case ast.If() | ast.IfExp():
             yield ""  # the test is negated, see `mutants`
         case ast.Call(ast.Attribute(value), _, _) if text(value).split(".")[0] not in MODULES:
             yield text(value)
@@ -220,7 +220,9 @@ def main() -> None:
         def files(m: Mutant) -> list[str]:
             """Test files that execute it; what runs at import (file ""), all."""
             at = {(str(m.file), line) for line in m.lines}
-            return [file for file, lines in covered[m.room].items() if file and (at & lines or at & covered[m.room][""])]
+            return [
+                file for file, lines in covered[m.room].items() if file and (at & lines or at & covered[m.room][""])
+            ]
 
         reached = [m for m in found if files(m) and m.id not in equivalent]
         print(f"{len(found)} mutants, {len(reached)} on lines that the tests of their room execute and not equivalent")

@@ -35,9 +35,20 @@ def test_the_blob_stands_where_the_latent_says(regression) -> None:
 def test_an_image_that_is_not_sure_counts_less_than_one_that_is() -> None:
     made = simulate(160, noise=0.7, seed=1)
     covariance = torch.full((160, 1, 1), 1e-2)
-    covariance[0] = 1.0
+    covariance[7] = 1.0
     density = KernelRegression(made.images, torch.zeros(160, 1), covariance).log_density(torch.zeros(1))
-    assert int(density.argmin()) == 0
+    assert int(density.argmin()) == 7
+
+
+def test_images_are_ranked_by_the_density_of_their_latents() -> None:
+    """Up to a constant that of the multivariate normal, as torch has it."""
+    made, generator = simulate(160, noise=0.7, seed=1), torch.Generator().manual_seed(0)
+    latents, factor = torch.randn(160, 3, generator=generator), torch.randn(160, 3, 3, generator=generator)
+    covariance = factor @ factor.mT + 0.1 * torch.eye(3)
+    point = torch.tensor([0.3, -0.5, 1.0])
+    found = KernelRegression(made.images, latents, covariance).log_density(point)
+    expected = torch.distributions.MultivariateNormal(latents, covariance).log_prob(point)
+    torch.testing.assert_close(found - found[0], expected - expected[0], rtol=1e-3, atol=1e-3)
 
 
 def test_kernels_are_nested_and_never_too_small() -> None:

@@ -1,5 +1,6 @@
 """Sparse Fourier Backpropagation: its gradient, its image preparation, and a motion it must find."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cryoformer.baselines import sfbp
 from cryoformer.baselines.interface import FitData
 from cryoformer.baselines.sfbp_model import SparseFourierVAE, TouchedRows, VoxelDecoder, derotate
 from cryoformer.formats import load_particles
+from cryoformer.images.fourier_images import checkerboard
 from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.imaging.grids import crop_volume, grid_points
@@ -86,6 +88,16 @@ def test_the_start_is_the_back_projection_and_zero_if_asked_for(moving) -> None:
     np.testing.assert_allclose(model.decoder.volume(torch.zeros(2)), consensus, atol=1e-2)
     empty = sfbp.new_model(moving.images, sfbp.Settings(start="zero"))
     assert empty.decoder.table.abs().max().item() == 0.0
+
+
+def test_coefficients_without_ctf_count_for_nothing(moving) -> None:
+    """The start does not depend on the latent, so that only the error itself sees what is put there."""
+    model = sfbp.new_model(moving.images, sfbp.Settings(width=32, bases=2))
+    images = checkerboard(moving.images.take(torch.arange(50)))[0]
+    elsewhere = (images.ctf == 0) * torch.randn(images.ctf.shape, generator=torch.Generator().manual_seed(0))
+    disturbed = replace(images, coefficients=images.coefficients + 1e3 * elsewhere)
+    losses = [model.loss(some, torch.Generator().manual_seed(0))[0].item() for some in (images, disturbed)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_training_lowers_the_error_and_stops_when_time_is_up(moving, stack: Path, tmp_path: Path) -> None:

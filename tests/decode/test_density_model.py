@@ -1,8 +1,11 @@
-"""Images that share a state: the same predictions and gradients as when each has it for itself."""
+"""Images and volumes of a model show one density, whatever the box; images may share a state."""
 
 import torch
 
-from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.density_model import ConformationModel, DecodedPoints
+from cryoformer.imaging.fourier import crop_fourier, radii
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
 from cryoformer.model.cryoformer import CryoFormer
 from cryoformer.model.model_config import ModelConfig
 from toy_images import BOX, PIXEL
@@ -14,6 +17,46 @@ def small_model() -> ConformationModel:
     window = torch.zeros(BOX, BOX, BOX)
     window[8:16, 8:16, 8:16] = 1
     return ConformationModel(CryoFormer(config, BOX), torch.zeros(BOX, BOX, BOX), window, PIXEL)
+
+
+class BlobModel(ConformationModel):
+    """A smooth blob that moves along x with the latent, in place of the network."""
+
+    def decode(self, points: DecodedPoints, latents: torch.Tensor) -> torch.Tensor:
+        centres = torch.stack([latents[:, 0], torch.full((len(latents),), 10.0), torch.zeros(len(latents))], dim=1)
+        away = (points.points_angstrom[None] - centres[:, None]).square().sum(dim=2)
+        return torch.exp(-away / (2 * 12.0**2)) * points.window
+
+
+def blob_model() -> BlobModel:
+    model = small_model()
+    return BlobModel(model.network, model.base, torch.ones_like(model.base), PIXEL)
+
+
+BLOBS = torch.tensor([[-15.0], [0.0], [5.0]])
+
+
+def test_images_show_the_volumes_filter_included(moving) -> None:
+    model, images = blob_model(), moving.images.take(torch.arange(3))
+    model.gain = torch.linspace(1.0, 0.2, BOX // 2 + 1)
+    points = model.points(BOX)
+    volumes = torch.stack([torch.from_numpy(v) for v in model.volumes(BLOBS)])
+    expected = splat_project(volumes.flatten(1), grid_points(BOX, PIXEL), images.rotations, None, BOX, PIXEL)
+    found = model.predict(points, BLOBS, images)
+    # Shells are steps: an image's shell and that of the volume's coefficients around it differ at their edges.
+    band = radii(BOX) < BOX // 2 - 1
+    assert float((found - expected * images.ctf)[:, band].norm() / found[:, band].norm()) < 0.03
+    model.gain = torch.ones(BOX // 2 + 1)
+    assert float((model.predict(points, BLOBS, images) - found).norm() / found.norm()) > 0.1
+
+
+def test_coarse_points_show_the_same_images(moving) -> None:
+    model, images = blob_model(), moving.images.take(torch.arange(3))
+    fine = model.predict(model.points(BOX), BLOBS, images)
+    coarse = model.predict(model.points(12), BLOBS, images.crop(12))
+    expected, band = crop_fourier(fine, BOX, 12), radii(12) < 4
+    # Points as coarse as pixels alias through the bilinear kernel, more and more towards Nyquist.
+    assert float((coarse - expected)[:, band].norm() / expected[:, band].norm()) < 0.03
 
 
 def test_shared_states_predict_what_repeated_ones_do(moving) -> None:

@@ -1,11 +1,14 @@
 """A model in the Fourier domain: images and volumes show one density, at every box, and it learns from projections."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
 
 from cryoformer.decode.fourier_model import FourierConformationModel, slice_frequencies
 from cryoformer.images.fourier_images import SliceProjector
+from cryoformer.imaging.fourier import shells
 from cryoformer.imaging.grids import crop_volume, grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.slices import SlicePlane
@@ -58,6 +61,20 @@ def test_what_is_still_is_left_out(model, moving) -> None:
     found, expected = plane.take(without - left), plane.take(expected * images.ctf)
     # Interpolation between padded coefficients is least right where it has nothing to do, at k = 0: four per cent here.
     torch.testing.assert_close(found, expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+
+
+@torch.no_grad()
+def test_the_filter_is_in_the_images(model, moving) -> None:
+    """The network at the frequencies of a shell, times the factor of the shell."""
+    images, points = moving.images.take(torch.arange(2)), model.points(BOX)
+    whole = model.predict(points, LATENTS, images)
+    filtered = copy(model)
+    filtered.gain = torch.ones(BOX // 2 + 1)
+    filtered.gain[5:] = 0.25
+    found = filtered.predict(points, LATENTS, images)
+    outer = shells(BOX) >= 5
+    torch.testing.assert_close(found[:, outer], 0.25 * whole[:, outer])
+    torch.testing.assert_close(found[:, ~outer], whole[:, ~outer])
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from cryoformer.images.fourier_images import SliceProjector
 from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
-from toy_images import BOX, PIXEL, blob, moving_centre
+from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
 class KnownDecoder(ConformationModel):
@@ -45,6 +45,17 @@ def test_known_decoder_reads_the_true_coordinate(moving) -> None:
     assert 1 - np.mean(error**2) / moving.t.var() > 0.9
     # Honest: the covariance is the size of the errors.
     assert 0.5 < np.mean(error**2) / float(covariance[:, 0, 0].mean()) < 2.0
+
+
+def test_no_latent_is_surer_than_the_states_are_close(moving) -> None:
+    """Images that leave no doubt which of few states is nearest still have their latents somewhere between them."""
+    clear = simulate(200, noise=0.05, seed=1)
+    states = torch.linspace(0, 1, 9)[:, None]
+    mean, covariance = refine_latents(KnownDecoder(clear.still), clear.images, states, len(states), seed=0)
+    error = mean[:, 0].double().numpy() - clear.t
+    deviation = covariance[:, 0, 0].double().sqrt().numpy()
+    assert np.abs(error).max() < 0.1  # half a gap, and what the images leave open
+    assert np.mean(np.abs(error) < 2 * deviation) > 0.95
 
 
 def test_likelihoods_are_those_of_every_state_by_itself(moving) -> None:

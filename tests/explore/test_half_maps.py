@@ -38,3 +38,13 @@ def test_the_noise_of_the_mean_of_good_maps_is_that_of_the_halves_over_root_two(
     signal = 30.0 * rng.standard_normal((BOX,) * 3)
     halves = signal + rng.standard_normal((2, BOX, BOX, BOX))
     assert noise_deviation(halves, PIXEL).mean() == pytest.approx(1.0 / np.sqrt(2.0), rel=0.1)
+
+
+@pytest.mark.parametrize(("signal", "noise"), [(1.0, 1.0), (1.0, 4.0), (4.0, 1.0)])
+def test_noise_of_the_map_is_that_of_the_best_filter(signal: float, noise: float) -> None:
+    """White signal and noise of these powers per half: the mean has half the noise, and Wiener keeps S / (S + N)."""
+    rng = np.random.default_rng(4)
+    truth = np.sqrt(signal) * rng.standard_normal((BOX,) * 3)
+    halves = truth + np.sqrt(noise) * rng.standard_normal((2, BOX, BOX, BOX))
+    expected = signal / (signal + noise / 2) * np.sqrt(noise / 2)
+    assert map_noise(halves).std() == pytest.approx(expected, rel=0.12)

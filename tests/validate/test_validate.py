@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
-from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions, validate
+from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions, _half_run, validate
+from cryoformer.validate.validated import opened
 from toy_images import PIXEL, simulate
 
 QUICK = ValidateOptions(nulls=3)
@@ -77,6 +80,23 @@ def test_halves_are_trained_compared_and_reused(small_run: Callable[..., str], t
     finished = (short_run / "validation" / "half1" / "latents.npz").stat().st_mtime_ns
     assert validate(short_run, options)["halves"] == first
     assert (short_run / "validation" / "half1" / "latents.npz").stat().st_mtime_ns == finished
+
+
+def test_runs_on_halves_read_images_as_the_run_did(
+    small_run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = {"invert": "no", "normalise": False, "ctf_applied": "none", "seed": 5, "memory_gib": 1.0}
+    small_run(tmp_path / "run", stages=[{"box": 16, "epochs": 1, "batch": 32}], full_box=False, **reading)
+    trained = []
+    monkeypatch.setattr("cryoformer.validate.validate.train", lambda *_, overrides, **__: trained.append(overrides))
+    with opened(tmp_path / "run", ParticleInput(tmp_path / "run"), {}) as subject:
+        assert subject.run is not None
+        for options in (QUICK, replace(QUICK, preset="same")):
+            with pytest.raises(InputError):  # nothing was trained
+                _half_run(subject, np.arange(150), 1, subject.run, options)
+    for settings in trained:
+        assert {name: settings[name] for name in reading} == reading
+    assert trained[0]["stages"] != trained[1]["stages"]
 
 
 def test_network_trained_on_still_particles_gains_less(short_run: Path) -> None:
