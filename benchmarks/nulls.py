@@ -128,6 +128,7 @@ def simulate(kind: str, noise: float, seed: int) -> FourierImages:
         )
     return FourierImages(
         rotations=rotations,
+        scale=torch.ones(COUNT),
         halves=torch.arange(COUNT) % 2,
         noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
         pixel_size_angstrom=PIXEL,

@@ -199,7 +199,7 @@ def test_analyze_writes_the_report(monkeypatch, capsys, tmp_path):
 def fake_run():
     latents = np.zeros((20, 3), np.float32)
     return SimpleNamespace(
-        latents_mean=latents,
+        latents=latents,
         pixel_size_angstrom=2.5,
         particle_volumes=lambda indices: (np.full((4, 4, 4), index, np.float32) for index in indices),
         latent_volumes=lambda points: (np.full((4, 4, 4), point.sum(), np.float32) for point in points),

@@ -58,6 +58,7 @@ def simulate(count: int, noise: float, seed: int = 0, moves: bool = True) -> Sim
     power = torch.full((BOX // 2 + 1,), noise**2 * BOX**2)
     images = FourierImages(
         rotations=rotations,
+        scale=torch.ones(count),
         halves=torch.arange(count) % 2,
         noise_power=power,
         pixel_size_angstrom=PIXEL,

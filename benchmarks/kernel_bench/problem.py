@@ -51,6 +51,7 @@ class Problem:
         shape, generator = (count, box, box // 2 + 1), self._generator()
         return FourierImages(
             rotations=torch.tensor(uniform_rotations(count, self.seed), dtype=torch.float32),
+            scale=torch.ones(count),
             halves=torch.arange(count) % 2,
             noise_power=torch.full((box // 2 + 1,), float(box**2)),
             pixel_size_angstrom=PIXEL_ANGSTROM * self.box / box,

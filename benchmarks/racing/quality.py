@@ -95,7 +95,7 @@ def peer_scores(folder: Path, executable: str, stack: Stack, truth: Path, images
             "found": {"epochs": epoch},
         }
         latents = np.array(load_pickled_arrays(folder / RUN / f"z.{epoch}.pkl")[0], dtype=np.float32)
-        source = BaselineFolder(folder, facts, latents, None).source("cryodrgn")
+        source = BaselineFolder(folder, facts, latents, None)
         rows[key] = {"epoch": epoch, **scores(source, truth, particles.box, particles.pixel_size_angstrom, images)}
         kept.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"cryoDRGN, {key}: {rows[key]}", flush=True)
@@ -106,8 +106,6 @@ def peer_scores(folder: Path, executable: str, stack: Stack, truth: Path, images
 
 def scores(source: VolumeSource, truth: Path, box: int, pixel_size_angstrom: float, images: int) -> dict[str, Any]:
     """Per-image area under the FSC over the moving region and the molecule, R2 of the latents, and how many images."""
-    if source.latents is None:
-        raise ValueError(f"{source.name} has no latents")
     loaded = load_truth(truth, box, pixel_size_angstrom, len(source.latents))
     found = evaluate_sources([source], loaded, images)
     own = found["sources"][source.name]

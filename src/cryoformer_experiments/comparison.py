@@ -12,7 +12,7 @@ import numpy as np
 from cryoformer.assess.evaluate import evaluate_sources, truth_masks
 from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.results import open_result
-from cryoformer.decode.volume_source import HomogeneousSource
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer_experiments.fits import Fit
 from cryoformer_experiments.samples import sampled_fsc
 from cryoformer_experiments.workplace import kept_scores
@@ -66,10 +66,11 @@ def rounded(values: Any) -> Any:
     return round(values, DIGITS) if isinstance(values, float) else values
 
 
-def _references(truth: GroundTruth) -> list[HomogeneousSource]:
+def _references(truth: GroundTruth) -> list[VolumeSource]:
     shares = np.bincount(truth.state_of_image, minlength=len(truth)) / len(truth.state_of_image)
     mean = np.sum([share * volume for share, volume in zip(shares, truth.states(), strict=True)], axis=0)
-    return [HomogeneousSource(name, v) for name, v in (("noise_free_mean", mean), ("mask_alone", np.ones_like(mean)))]
+    volumes = {"noise_free_mean": mean, "mask_alone": np.ones_like(mean)}
+    return [VolumeSource.homogeneous(name, volume, len(truth.t)) for name, volume in volumes.items()]
 
 
 def _without_image_list(scores: dict[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,4 @@ def half_map_curves(
 def mean_volume(result: Result) -> Float[np.ndarray, "d d d"]:
     """Density [z, y, x] at the mean of the latents, or the only one there is."""
     source = result.sources[0]
-    if source.latents is None:
-        return next(source.particle_volumes(np.array([0])))
     return next(source.latent_volumes(source.latents.mean(axis=0, keepdims=True)))

@@ -41,7 +41,7 @@ def sampled_fsc(
     volumes = _Timed(source.particle_volumes(rows))
     scores = score_volumes(volumes, true_volumes, masks)
     found: dict[str, Any] = {"samples": len(rows)}
-    if source.latents is not None:
+    if not source.is_homogeneous:
         found["seconds_per_volume"] = volumes.seconds / len(rows)
     for name, score in scores.items():
         curve = score.fsc.mean(axis=0)

@@ -11,7 +11,6 @@ from cryoformer.assess.compare import Named, compare, markdown_table, score_resu
 from cryoformer.assess.results import Result
 from cryoformer.assess.volume_folder import open_volume_folder, read_table, volume_number
 from cryoformer.cli import main
-from cryoformer.decode.volume_source import run_sources
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
 from cryoformer.imaging.fsc import perfect_auc
@@ -58,8 +57,8 @@ def test_latents_show_the_volume_that_stands_nearest(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "volumes")
     np.save(folder / "latents.npy", np.stack([CLASSES + 0.3, np.zeros(PARTICLES)], axis=1))
     np.save(folder / "volume_latents.npy", np.stack([np.arange(STATES), np.zeros(STATES)], axis=1))
-    source = open_volume_folder("recovar", folder)
-    np.testing.assert_array_equal(source.volume_of_particle, CLASSES)
+    source, box, pixel_size = open_volume_folder(folder)
+    assert (source.name, box, pixel_size) == ("volumes", BOX, PIXEL_SIZE)
     (volume,) = source.latent_volumes(np.array([[2.2, 0.0]]))
     np.testing.assert_array_equal(volume, toy_states()[2])
     (volume,) = source.particle_volumes(np.array([4]))
@@ -86,7 +85,7 @@ def test_larger_boxes_are_cropped_to_the_smallest(tmp_path: Path, truth: Path) -
 
 def test_a_run_is_scored_under_the_name_it_is_given(tmp_path: Path, truth: Path) -> None:
     run = ToyRun(tmp_path)
-    opened = Result(tmp_path, "run", run_sources(run), run.box, run.pixel_size_angstrom, PARTICLES)
+    opened = Result(tmp_path, "run", run.sources, run.box, run.pixel_size_angstrom)
     scores = score_results([opened], truth, 10)
     assert list(scores["sources"]) == ["cryoformer", "noise_free_mean", "mask_alone"]
 
@@ -107,10 +106,10 @@ def test_numbers_of_volumes(name: str, number: int) -> None:
 def test_classes_that_begin_at_one_may_belong_to_volumes_that_begin_at_zero(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "volumes")
     np.save(folder / "classes.npy", CLASSES + 1)
-    np.testing.assert_array_equal(open_volume_folder("x", folder).volume_of_particle, CLASSES)
+    np.testing.assert_array_equal(open_volume_folder(folder)[0].latents.argmax(axis=1), CLASSES)
     np.save(folder / "classes.npy", CLASSES + 2)
     with pytest.raises(InputError, match="there is no volume for class 5"):
-        open_volume_folder("x", folder)
+        open_volume_folder(folder)
 
 
 def test_relion_classes_are_brought_into_the_order_of_the_stack(tmp_path: Path) -> None:

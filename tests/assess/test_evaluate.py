@@ -1,10 +1,8 @@
 """A finished run against its truth, from perfect to blind."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_tru
 from cryoformer.assess.compare import markdown_table, table_of
 from cryoformer.assess.evaluate import evaluate, evaluate_run, evaluate_sources, strided
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.decode.volume_source import FinishedRun, HomogeneousSource, LatentSource, VolumeSource, run_sources
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume
 from cryoformer.imaging.fsc import perfect_auc
@@ -65,17 +63,11 @@ def test_one_volume_for_all_scores_the_same_as_decoding_it_for_each(tmp_path: Pa
 
 def test_other_methods_and_missing_subspaces_are_welcome(tmp_path: Path, truth_folder: Path) -> None:
     run = ToyRun(tmp_path)
-    run.subspace_latents = None
-    extra = HomogeneousSource("backprojection", run.states[0])
+    run.subspace = None
+    extra = VolumeSource.homogeneous("backprojection", run.states[0], PARTICLES)
     result = evaluate_run(run, truth_folder, 5, extra_sources=[extra])
     assert "subspace" not in result["sources"]
     assert result["sources"]["backprojection"]["per_state"]["molecule"]["auc"][0] == pytest.approx(perfect_auc(BOX))
-
-
-def test_sources_and_runs_satisfy_their_protocols(tmp_path: Path) -> None:
-    run = ToyRun(tmp_path)
-    assert isinstance(run, FinishedRun)
-    assert all(isinstance(source, VolumeSource) for source in run_sources(run))
 
 
 def test_images_are_strided_evenly_and_never_more_than_there_are() -> None:
@@ -97,8 +89,7 @@ def test_the_result_is_written_whole_and_is_what_is_returned(
     tmp_path: Path, truth_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ToyRun(tmp_path / "run")
-    stand_in = SimpleNamespace(open_run=lambda path: run)
-    monkeypatch.setitem(sys.modules, "cryoformer.run.run_folder", stand_in)
+    monkeypatch.setattr("cryoformer.assess.results.open_run", lambda path: run)
     result = evaluate(run.path, truth_folder, images=10)
     assert json.loads((run.path / "evaluation.json").read_text()) == result
     assert [path.name for path in run.path.iterdir()] == ["evaluation.json"]
@@ -111,7 +102,7 @@ def test_a_failed_reconstruction_writes_nothing(
 ) -> None:
     run = ToyRun(tmp_path / "run")
     run.consensus = np.full_like(run.consensus, np.nan)
-    monkeypatch.setitem(sys.modules, "cryoformer.run.run_folder", SimpleNamespace(open_run=lambda path: run))
+    monkeypatch.setattr("cryoformer.assess.results.open_run", lambda path: run)
     with pytest.raises(InputError, match="not numbers"):
         evaluate(run.path, truth_folder)
     assert not (run.path / "evaluation.json").exists()
@@ -127,7 +118,7 @@ def test_two_motions_in_two_compositions_are_scored(tmp_path: Path) -> None:
     def decode(points: np.ndarray) -> Iterator[np.ndarray]:
         return (volumes[round(float(point[0]))] for point in points)
 
-    source = LatentSource("perfect", latents, lambda rows: decode(latents[rows]), decode)
+    source = VolumeSource("perfect", latents, decode)
     write_mrc_volume(folder / "mask.mrc", np.ones((BOX, BOX, BOX), dtype=np.float32), PIXEL_SIZE)
     result = evaluate_sources([source], truth, images=20)
     assert (result["settings"]["coordinates"], result["settings"]["compositions"]) == (2, 2)

@@ -19,7 +19,7 @@ def mixture(folder: Path, motions: bool = True, compositions: bool = True) -> Gr
 
 def test_one_motion_is_said_as_before(tmp_path: Path) -> None:
     truth = load_truth(write_truth(tmp_path), BOX, PIXEL_SIZE, PARTICLES)
-    latents = ToyRun(tmp_path).latents_mean
+    latents = ToyRun(tmp_path).latents
     assert latent_summary(latents, truth) == latent_scores(latents, truth.t).__dict__
 
 

@@ -1,12 +1,13 @@
 """A small molecule with a part that moves, its truth folder, and a finished run that reconstructs it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.files import write_mrc_volume
+from cryoformer.run.run_folder import Run
 
 BOX = 24
 PIXEL_SIZE = 4.0
@@ -41,20 +42,25 @@ def write_truth(folder: Path, with_states: bool = True, box: int = BOX) -> Path:
     return folder
 
 
-class ToyRun:
-    """What a finished run offers. ``blend`` 1 decodes the true state of a latent, 0 the mean of all states."""
+class ToyRun(Run):
+    """A finished run without a network. ``blend`` 1 decodes the true state of a latent, 0 the mean of all states."""
 
     def __init__(self, path: Path, blend: float = 1.0, conditioning: float = 0.2) -> None:
         rng = np.random.default_rng(1)
         self.states = np.stack(toy_states())
         self.blend, self.path, self.box, self.pixel_size_angstrom = blend, path, BOX, PIXEL_SIZE
         state = np.arange(PARTICLES) % STATES
-        self.latents_mean = np.stack([state - 2.0, 0.1 * rng.standard_normal(PARTICLES)], axis=1)
-        self.latents_mean[:, 0] += 0.1 * rng.standard_normal(PARTICLES)
+        latents = np.stack([state - 2.0, 0.1 * rng.standard_normal(PARTICLES)], axis=1)
+        latents[:, 0] += 0.1 * rng.standard_normal(PARTICLES)
+        VolumeSource.__init__(self, "cryoformer", latents, lambda points: map(self._state, points))
         self.latents_covariance = np.tile(0.01 * np.eye(2), (PARTICLES, 1, 1))
-        self.subspace_latents: np.ndarray | None = self.latents_mean.copy()
+        self.subspace = VolumeSource(
+            "subspace",
+            latents.copy(),
+            lambda points: (0.5 * self._state(point) + 0.5 * self.consensus for point in points),
+        )
         self.consensus = self.states.mean(axis=0)
-        self.metrics: list[dict[str, Any]] = [
+        self._metrics: list[dict[str, Any]] = [
             {"stage": "consensus", "epoch": 0, "step": 0, "loss": 1.0, "elapsed_s": 1.0},
             {"stage": "train", "epoch": 0, "step": 10, "loss": 0.9, "conditioning": conditioning, "elapsed_s": 9.0},
         ]
@@ -64,18 +70,10 @@ class ToyRun:
             "command": ["cryoformer", "x"],
         }
 
-    def _decode(self, latent: np.ndarray) -> np.ndarray:
+    def _state(self, latent: np.ndarray) -> np.ndarray:
         index = int(np.clip(round(latent[0] + 2.0), 0, STATES - 1))
         return self.consensus + self.blend * (self.states[index] - self.consensus)
 
-    def latent_volumes(self, z: np.ndarray) -> Iterator[np.ndarray]:
-        return (self._decode(latent) for latent in z)
-
-    def particle_volumes(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        return self.latent_volumes(self.latents_mean[indices])
-
-    def subspace_latent_volumes(self, z: np.ndarray) -> Iterator[np.ndarray]:
-        return (0.5 * self._decode(latent) + 0.5 * self.consensus for latent in z)
-
-    def subspace_particle_volumes(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        return self.subspace_latent_volumes(self.latents_mean[indices])
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return self._metrics

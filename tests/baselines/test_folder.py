@@ -10,7 +10,6 @@ from cryoformer.assess.evaluate import evaluate
 from cryoformer.baselines.folder import BaselineFolder, fit_baseline, open_baseline
 from cryoformer.baselines.interface import METHODS, Baseline, baseline
 from cryoformer.cli import main
-from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
@@ -38,8 +37,7 @@ def test_every_method_is_a_baseline() -> None:
 
 def test_an_opened_folder_is_a_source_of_finite_volumes_of_the_right_grid(fitted) -> None:
     for name, found in fitted.items():
-        source = open_baseline(found.path).source()
-        assert isinstance(source, VolumeSource)
+        source = open_baseline(found.path)
         assert source.name == name
         (volume,) = source.particle_volumes(np.array([5]))
         assert volume.shape == (24, 24, 24)
@@ -96,7 +94,9 @@ def test_a_baseline_can_be_fitted_on_half_of_the_particles(stack: Path, tmp_path
         out = tmp_path / half
         assert main(["baseline", "homogeneous", str(stack / "particles.star"), "--out", str(out), "--half", half]) == 0
         fitted = open_baseline(out)
-        rows.append(set(ParticleInput.from_facts(fitted.facts["input"]).load(0)[1]))
+        used = ParticleInput.from_facts(fitted.facts["input"]).load(0).rows
+        assert used is not None
+        rows.append(set(used.tolist()))
         assert len(fitted.latents) == len(rows[-1])
     assert not rows[0] & rows[1]
     assert len(rows[0] | rows[1]) == COUNT

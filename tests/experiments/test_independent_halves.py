@@ -8,7 +8,7 @@ import pytest
 from assess.toy_run import ToyRun, blob
 from cryoformer.assess.masks import soft_mask
 from cryoformer.assess.results import Result
-from cryoformer.decode.volume_source import HomogeneousSource, run_sources
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer_experiments.independent_halves import half_map_curves, mean_volume
 
 BOX = 32
@@ -51,8 +51,8 @@ def test_noise_alone_promises_nothing_although_it_is_masked(scene) -> None:
 
 def test_the_map_of_a_method_is_at_the_mean_of_its_latents_or_the_only_one(tmp_path: Path) -> None:
     run = ToyRun(tmp_path)
-    run.latents_mean = run.latents_mean - run.latents_mean.mean(axis=0)
-    result = Result(tmp_path, "run", run_sources(run), run.box, 4.0, len(run.latents_mean))
-    assert np.array_equal(mean_volume(result), run._decode(np.zeros(2)))
-    one = HomogeneousSource("one", np.ones((4, 4, 4), dtype=np.float32))
-    assert mean_volume(Result(tmp_path, "baseline", [one], 4, 4.0, 10)).sum() == 64
+    run.latents = run.latents - run.latents.mean(axis=0)
+    result = Result(tmp_path, "run", run.sources, run.box, 4.0)
+    assert np.array_equal(mean_volume(result), run._state(np.zeros(2)))
+    one = VolumeSource.homogeneous("one", np.ones((4, 4, 4), dtype=np.float32), 10)
+    assert mean_volume(Result(tmp_path, "baseline", [one], 4, 4.0)).sum() == 64

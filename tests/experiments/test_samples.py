@@ -9,7 +9,7 @@ import pytest
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, STATES, ToyRun, write_truth
 from cryoformer.assess.evaluate import truth_masks
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.decode.volume_source import LatentSource, run_sources
+from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.imaging.fsc import perfect_auc
 from cryoformer_experiments.samples import sample_particles, sampled_fsc
 
@@ -26,8 +26,8 @@ def truth(tmp_path: Path):
 
 def test_a_perfect_method_scores_one_and_one_that_ignores_the_motion_does_not(truth, tmp_path: Path) -> None:
     masks = truth_masks(truth)
-    good = sampled_fsc(run_sources(ToyRun(tmp_path))[0], truth, masks)
-    blind = sampled_fsc(run_sources(ToyRun(tmp_path, blend=0.0))[0], truth, masks)
+    good = sampled_fsc(ToyRun(tmp_path), truth, masks)
+    blind = sampled_fsc(ToyRun(tmp_path, blend=0.0), truth, masks)
     assert good["samples"] == 3 * STATES
     assert np.allclose(good["moving"]["fsc"], 1.0)
     assert good["moving"]["auc"] == pytest.approx(perfect_auc(BOX))
@@ -37,10 +37,8 @@ def test_a_perfect_method_scores_one_and_one_that_ignores_the_motion_does_not(tr
 
 
 def test_seconds_are_those_of_the_decoder_alone(truth, tmp_path: Path) -> None:
-    source = run_sources(ToyRun(tmp_path))[0]
-    slow = LatentSource(
-        "slow", source.latents, lambda rows: _slowly(source.particle_volumes(rows)), source.latent_volumes
-    )
+    source = ToyRun(tmp_path)
+    slow = VolumeSource("slow", source.latents, lambda points: _slowly(source.latent_volumes(points)))
     found = sampled_fsc(slow, truth, truth_masks(truth))["seconds_per_volume"]
     assert 0.02 <= found < 0.2
 

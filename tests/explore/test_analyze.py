@@ -39,7 +39,7 @@ def test_everything_is_written_and_an_old_analysis_is_replaced(tmp_path: Path) -
         assert space["coordinates"].shape == (PARTICLES, 2)
         assert np.bincount(space["labels"]).shape == space["centres"].shape == (4,)
         again = space["mean"] + space["coordinates"] @ space["components"]
-        np.testing.assert_allclose(again, run.latents_mean, atol=1e-4)
+        np.testing.assert_allclose(again, run.latents, atol=1e-4)
     for name in ("flexibility", "uncertainty", "local_resolution", "attention/part_01", "clusters/centre_04"):
         volume, pixel_size = read_mrc_volume(folder / f"{name}.mrc")
         assert volume.shape == (BOX, BOX, BOX)
@@ -99,6 +99,6 @@ def test_options_that_do_not_fit_are_refused(
 
 def test_latents_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     run = ExploredToy(tmp_path)
-    run.latents_mean[3, 0] = np.nan
+    run.latents[3, 0] = np.nan
     with pytest.raises(InputError, match="the run has failed"):
         analyze(run, AnalysisOptions())

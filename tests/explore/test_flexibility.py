@@ -21,7 +21,7 @@ from explore.toy import NOISE, ExploredToy
 def test_the_moving_blob_is_found_and_scores_near_one(tmp_path: Path) -> None:
     run = ExploredToy(tmp_path)
     truth = load_truth(write_truth(tmp_path / "truth"), BOX, PIXEL_SIZE, PARTICLES)
-    found = flexibility(run, sampled_states(run.latents_mean))
+    found = flexibility(run, sampled_states(run.latents))
     noise = np.random.default_rng(0).standard_normal(found.deviation.shape)
     scores = score_against_truth({"flexibility": found.deviation, "noise": noise}, truth)
     assert scores is not None
@@ -31,7 +31,7 @@ def test_the_moving_blob_is_found_and_scores_near_one(tmp_path: Path) -> None:
 
 def test_a_run_that_ignores_its_latents_has_no_moving_region(tmp_path: Path) -> None:
     run = ExploredToy(tmp_path, blend=0.0)
-    assert moving_regions(flexibility(run, sampled_states(run.latents_mean))) == []
+    assert moving_regions(flexibility(run, sampled_states(run.latents))) == []
 
 
 def test_separate_regions_are_told_apart_the_more_flexible_first() -> None:

@@ -13,8 +13,8 @@ from explore.toy import ExploredToy
 
 
 def measured(run: ExploredToy):
-    principal = principal_coordinates(run.latents_mean)
-    trajectory = component_trajectory(run.latents_mean)
+    principal = principal_coordinates(run.latents)
+    trajectory = component_trajectory(run.latents)
     return measure_motion(run, trajectory, principal.coordinates[:, 0]), trajectory
 
 

@@ -54,10 +54,10 @@ def test_ends_of_the_density_path_are_particles_of_the_run() -> None:
 
 def test_the_truth_trajectory_visits_the_states_in_the_order_of_the_motion(tmp_path: Path) -> None:
     truth = load_truth(write_truth(tmp_path), BOX, PIXEL_SIZE, PARTICLES)
-    path = truth_trajectory(ToyRun(tmp_path).latents_mean, truth)
+    path = truth_trajectory(ToyRun(tmp_path).latents, truth)
     assert path.states is not None
     assert path.states.tolist() == [0, 1, 2, 3, 4]
-    latents = ToyRun(tmp_path).latents_mean
+    latents = ToyRun(tmp_path).latents
     particles = [int((latents == point).all(axis=1).argmax()) for point in path.latents]
     np.testing.assert_array_equal(truth.state_of_image[particles], path.states)
     assert path.labels[0] == "t = 0.10"

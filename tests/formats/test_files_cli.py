@@ -15,7 +15,7 @@ class FinishedRun:
     """What selecting needs of a run."""
 
     def __init__(self, path, particles, latents):
-        self.path, self.latents_mean = path, latents
+        self.path, self.latents = path, latents
         self.config = {"particles": str(particles), "datadir": None}
 
 

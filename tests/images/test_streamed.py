@@ -70,7 +70,7 @@ def test_many_images_are_taken_by_batches(particle_file: Path, tmp_path: Path) -
     assert len(rows) > streamed.batch
     assert torch.equal(streamed.take(rows).coefficients, held.coefficients[rows])
     assert torch.equal(streamed.take(rows).ctf, held.ctf[rows])
-    assert torch.equal(streamed.take(rows).rotations, held.rotations[rows])
+    assert torch.equal(streamed.take(rows).views(), held.views(rows))
 
 
 def test_batches_come_in_order_and_a_reader_may_stop_early(particle_file: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def fit(images: Images, rows: torch.Tensor) -> tuple[float, float]:
     distances = torch.cdist(grid_points(images.box, images.pixel_size_angstrom), MOLECULE)
     volume = torch.exp(-distances.square() / (2 * SIGMA**2)).sum(dim=1).reshape((images.box,) * 3)
     some = images.take(rows)
-    expected, found = SliceProjector(volume).project(some.rotations) * some.ctf, some.coefficients
+    expected, found = SliceProjector(volume).project(some.views()) * some.ctf, some.coefficients
     cross, power = (expected.conj() * found).real.sum(), expected.abs().square().sum()
     return float(cross / (power * found.abs().square().sum()).sqrt()), float(cross / power)
 

@@ -34,8 +34,9 @@ def exact_slice(
 def test_slopes_are_the_derivatives_of_the_exact_transform(axis: int, scale: float) -> None:
     volume = blob((20.0, -10.0, 5.0), 8.0) + 0.5 * blob((-10.0, 15.0, -20.0), 10.0)
     density = SlopedDensity(volume[None], PIXEL)
-    rotations = scale * torch.tensor(uniform_rotations(4, 1), dtype=torch.float32)
-    value, slopes = density.project(rotations, torch.zeros(4, 0))
+    rotations = torch.tensor(uniform_rotations(4, 1), dtype=torch.float32)
+    value, slopes = density.project(rotations, torch.zeros(4, 0), torch.full((4,), scale))
+    rotations = scale * rotations
     none = torch.zeros(4, 2)
     step = torch.zeros(4, 5, dtype=torch.float64)
     step[:, axis] = 1e-3
@@ -150,8 +151,8 @@ def moving_density(made: Simulated, components: int) -> SlopedDensity:
 def test_slopes_of_latents_are_what_a_density_gains() -> None:
     made = simulate(4, noise=0.7)
     density, latents = moving_density(made, 1), torch.tensor([[-1.0], [0.0], [0.5], [2.0]])
-    here, slopes = density.project(made.images.rotations, latents)
-    there, _ = density.project(made.images.rotations, latents + 0.5)
+    here, slopes = density.project(made.images.rotations, latents, torch.ones(4))
+    there, _ = density.project(made.images.rotations, latents + 0.5, torch.ones(4))
     torch.testing.assert_close(there - here, 0.5 * slopes[..., 5], rtol=1e-3, atol=1e-3)
 
 

@@ -19,8 +19,6 @@ def test_what_latents_predict_of_turns_and_shifts_is_taken_off() -> None:
     found = kept_frame(errors + torch.cat([turn, shift], dim=1), given, latents)
     # Six terms fit a little of the errors of 500 images too.
     assert (found - errors).square().mean(dim=0).sqrt().lt(torch.tensor([0.01, 0.01, 0.01, 0.4, 0.4])).all()
-    again = kept_frame(errors + torch.cat([turn, shift], dim=1), 0.8 * given, latents)
-    torch.testing.assert_close(again, found, atol=1e-4, rtol=1e-3)
     assert torch.equal(kept_frame(errors, given, latents[:, :0]), errors)
 
 
@@ -33,7 +31,10 @@ def test_either_half_is_compared_with_its_own_density(moving: Simulated) -> None
         assert torch.equal(second.rows, images.half(1))
         assert first.density.plane.box == BOX
         rotations = images.rotations[:4]
-        values = [each.density.project(rotations, torch.zeros(4, each.latents.shape[1]))[0] for each in (first, second)]
+        values = [
+            each.density.project(rotations, torch.zeros(4, each.latents.shape[1]), torch.ones(4))[0]
+            for each in (first, second)
+        ]
         assert 0.02 < float((values[0] - values[1]).norm() / values[0].norm()) < 0.5
     assert first.latents.shape[1] >= 1
     # The latents of the subspace follow the motion.

@@ -56,17 +56,17 @@ def test_loss_falls_below_that_of_the_mean(finished: Path) -> None:
 
 def test_volumes_of_particles_differ_and_those_of_a_latent_repeat(finished: Path) -> None:
     run = open_run(finished)
-    first = int(run.latents_mean[:, 0].argmin())
-    last = int(run.latents_mean[:, 0].argmax())
+    first = int(run.latents[:, 0].argmin())
+    last = int(run.latents[:, 0].argmax())
     a, b = run.particle_volumes([first, last])
     assert np.abs(a - b).max() > 0.05 * a.max()
-    (again,) = run.latent_volumes(run.latents_mean[[first]])
+    (again,) = run.latent_volumes(run.latents[[first]])
     assert np.allclose(a, again, atol=1e-5 * a.max())  # the batch differs, and with it the order of sums
 
 
 def test_same_seed_same_result(small_run: SmallRun, finished: Path, tmp_path: Path) -> None:
     small_run(tmp_path / "again")
-    assert np.array_equal(open_run(tmp_path / "again").latents_mean, open_run(finished).latents_mean)
+    assert np.array_equal(open_run(tmp_path / "again").latents, open_run(finished).latents)
 
 
 @pytest.mark.parametrize("after", [5, 61, 135])
@@ -89,14 +89,14 @@ def test_killed_and_resumed_is_as_if_undisturbed(
     assert not (out / "latents.npz").exists()
     monkeypatch.setattr(StageTrainer, "_step", step)
     small_run(out, resume=True)
-    assert np.array_equal(open_run(out).latents_mean, open_run(finished).latents_mean)
+    assert np.array_equal(open_run(out).latents, open_run(finished).latents)
 
 
 def test_run_that_streams_its_images_finds_the_same(small_run: SmallRun, finished: Path, tmp_path: Path) -> None:
     small_run(tmp_path / "run", memory_gib=0.0)
     streamed, held = open_run(tmp_path / "run"), open_run(finished)
     # Not bit by bit: coarse images come from a cache in float16.
-    assert np.corrcoef(streamed.latents_mean[:, 0], held.latents_mean[:, 0])[0, 1] > 0.99
+    assert np.corrcoef(streamed.latents[:, 0], held.latents[:, 0])[0, 1] > 0.99
     assert not (tmp_path / "run" / "cache").exists()
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from cryoformer.checkpoint import load_tensors
-from cryoformer.decode.volume_source import run_sources
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train
@@ -63,17 +62,17 @@ def variant(particle_file: Path, tmp_path: Path) -> Variant:
 
 def check(path: Path) -> None:
     run = open_run(path)
-    k = run.latents_mean.shape[1]
-    assert run.latents_mean.shape == (300, k)
-    assert np.isfinite(run.latents_mean).all()
-    assert run.latents_mean.std(axis=0).min() > 0
+    k = run.latents.shape[1]
+    assert run.latents.shape == (300, k)
+    assert np.isfinite(run.latents).all()
+    assert run.latents.std(axis=0).min() > 0
     assert np.linalg.eigvalsh(run.latents_covariance).min() > 0
-    first, last = run.latents_mean[:, 0].argmin(), run.latents_mean[:, 0].argmax()
+    first, last = run.latents[:, 0].argmin(), run.latents[:, 0].argmax()
     a, b = run.particle_volumes([int(first), int(last)])
     assert a.shape == (BOX, BOX, BOX)
     assert np.isfinite(a).all()
     assert np.abs(a - b).max() > 0
-    for source in run_sources(run):
+    for source in run.sources:
         assert next(source.particle_volumes(np.array([7]))).shape == (BOX, BOX, BOX)
 
 
@@ -83,7 +82,7 @@ def test_variant_is_a_run_like_any_other(variant: Variant, name: str) -> None:
     check(path)
     assert RunPaths(path).checkpoint("subspace").exists() == (name not in WITHOUT_SUBSPACE)
     assert (path / "volumes/flexible.mrc").exists()
-    assert {source.name for source in run_sources(open_run(path))} >= {"cryoformer", "consensus"}
+    assert {source.name for source in open_run(path).sources} >= {"cryoformer", "consensus"}
 
 
 def test_preset_paper_is_the_paper_s_network(variant: Variant) -> None:
@@ -118,7 +117,7 @@ def test_killed_variant_goes_on_as_if_undisturbed(
     """After stage 1's epoch, in stage 2: held-out latents, the table of free latents and its optimiser are all kept."""
     settings = COARSE | settings
     path = variant(**settings)
-    whole = open_run(path).latents_mean
+    whole = open_run(path).latents
     path.rename(tmp_path / "whole")
     step, steps = StageTrainer._step, [0]
 
@@ -132,7 +131,7 @@ def test_killed_variant_goes_on_as_if_undisturbed(
     with pytest.raises(KeyboardInterrupt):
         variant(**settings, checkpoint_seconds=1e-9)
     monkeypatch.setattr(StageTrainer, "_step", step)
-    assert np.array_equal(open_run(variant(resume=True)).latents_mean, whole)
+    assert np.array_equal(open_run(variant(resume=True)).latents, whole)
 
 
 def test_only_known_latents_end_a_stage_early(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:

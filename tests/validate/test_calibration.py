@@ -76,6 +76,6 @@ def test_calibration_is_of_one_motion(tmp_path: Path) -> None:
     write_mixture(tmp_path / "several")
     several = load_truth(tmp_path / "several", BOX, PIXEL_SIZE, PARTICLES)
     run = ToyRun(tmp_path)
-    assert calibrate_run(run.latents_mean, run.latents_covariance, several).verdict == "not run"
+    assert calibrate_run(run.latents, run.latents_covariance, several).verdict == "not run"
     one = load_truth(write_truth(tmp_path / "one"), BOX, PIXEL_SIZE, PARTICLES)
-    assert calibrate_run(run.latents_mean, run.latents_covariance, one).verdict != "not run"
+    assert calibrate_run(run.latents, run.latents_covariance, one).verdict != "not run"

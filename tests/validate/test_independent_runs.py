@@ -43,7 +43,7 @@ def compared(tmp_path: Path, wrong: bool = False) -> HalvesTest:
     assert moving is not None
     masks = molecule_mask(first.states, 4.0), moving
     # The latent space of the second run is the first one's mirror image.
-    latents = first.latents_mean, -second.latents_mean
+    latents = first.latents, -second.latents
     half_maps = np.stack([first.states.mean(axis=0) + run.noise for run in (first, second)])
     return compare_halves(first, second, latents, masks, half_maps, seed=0, states=STATES)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryoformer.assess.evaluate import evaluate_sources
 from cryoformer.assess.ground_truth import load_truth
-from cryoformer.assess.results import CroppedSource, Result, open_result
+from cryoformer.assess.results import Result, open_result
 from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, write_json
@@ -88,7 +88,7 @@ def score_results(opened: Sequence[Result], truth_dir: Path | str, images: int) 
                 "one box"
             )
         source = result.sources[0]
-        sources.append(source if result.box == smallest.box else CroppedSource(source, smallest.box))
+        sources.append(source if result.box == smallest.box else source.cropped(smallest.box))
     counts = {result.particles: result.path for result in opened}
     if len(counts) > 1:
         (some, here), (others, there) = list(counts.items())[:2]

@@ -17,18 +17,13 @@ from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.heterogeneity import NEIGHBOURS
 from cryoformer.assess.latent_summary import latent_summary
 from cryoformer.assess.masks import molecule_mask, moving_mask, state_spread
+from cryoformer.assess.results import open_result
 from cryoformer.assess.scores import VolumeScores, score_volumes
-from cryoformer.decode.volume_source import (
-    FinishedRun,
-    HomogeneousSource,
-    VolumeSource,
-    class_means,
-    nearest_latents,
-    run_sources,
-)
+from cryoformer.decode.volume_source import VolumeSource, class_means, nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.files import write_json
 from cryoformer.imaging.fsc import perfect_auc, resolution
+from cryoformer.run.run_folder import Run
 
 EVALUATION_FILE = "evaluation.json"
 THRESHOLD = 0.5
@@ -49,8 +44,6 @@ def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> 
     Raises:
         InputError: run or truth are missing, or do not belong together.
     """
-    from cryoformer.assess.results import open_result
-
     opened = open_result(Path(run_path))
     truth = load_truth(truth_dir, opened.box, opened.pixel_size_angstrom, opened.particles)
     result = evaluate_sources(opened.sources, truth, images)
@@ -59,11 +52,11 @@ def evaluate(run_path: Path | str, truth_dir: Path | str, images: int = 100) -> 
 
 
 def evaluate_run(
-    run: FinishedRun, truth_dir: Path | str, images: int = 100, extra_sources: Iterable[VolumeSource] = ()
+    run: Run, truth_dir: Path | str, images: int = 100, extra_sources: Iterable[VolumeSource] = ()
 ) -> dict[str, Any]:
     """As :func:`evaluate`, for an open run, without writing; other methods can be scored beside it."""
-    truth = load_truth(truth_dir, run.box, run.pixel_size_angstrom, len(run.latents_mean))
-    return evaluate_sources([*run_sources(run), *extra_sources], truth, images)
+    truth = load_truth(truth_dir, run.box, run.pixel_size_angstrom, len(run.latents))
+    return evaluate_sources([*run.sources, *extra_sources], truth, images)
 
 
 def evaluate_sources(sources: Iterable[VolumeSource], truth: GroundTruth, images: int = 100) -> dict[str, Any]:
@@ -72,11 +65,10 @@ def evaluate_sources(sources: Iterable[VolumeSource], truth: GroundTruth, images
     masks = truth_masks(truth)
     results = {source.name: _evaluate_source(source, truth, masks, indices) for source in sources}
     spread = state_spread(truth.states(), truth.occupancies)
-    mean = HomogeneousSource("noise_free_mean", spread.mean.astype(np.float32))
-    results[mean.name] = _evaluate_source(mean, truth, masks, indices)
-    results["mask_alone"] = _evaluate_source(
-        HomogeneousSource("mask_alone", np.ones_like(mean.volume)), truth, masks, indices
-    )
+    mean = spread.mean.astype(np.float32)
+    for name, volume in (("noise_free_mean", mean), ("mask_alone", np.ones_like(mean))):
+        source = VolumeSource.homogeneous(name, volume, len(truth.t))
+        results[name] = _evaluate_source(source, truth, masks, indices)
     return {
         "format": 1,
         "version": __version__,
@@ -113,18 +105,18 @@ def _evaluate_source(
     states = truth.state_of_image
     present = sorted(int(index) for index in np.unique(states))
     true_states = (truth.state(index) for index in present)
-    if source.latents is None:
+    if len(source.latents) != len(states):
+        raise InputError(
+            f"{source.name} has latents of {len(source.latents)} particles, the truth {len(states)}; "
+            "give the truth of the same stack"
+        )
+    if source.is_homogeneous:
         # One volume for all: comparing it once with each state says all there is to say about its images.
-        per_state = score_volumes(source.particle_volumes(np.array(present)), true_states, masks)
+        per_state = score_volumes(source.latent_volumes(source.latents[: len(present)]), true_states, masks)
         rows = np.searchsorted(present, states[indices])
         per_image = {name: scores.at(rows) for name, scores in per_state.items()}
         latents = None
     else:
-        if len(source.latents) != len(states):
-            raise InputError(
-                f"{source.name} has latents of {len(source.latents)} particles, the truth {len(states)}; "
-                "give the truth of the same stack"
-            )
         latents = latent_summary(source.latents, truth)
         centres = nearest_latents(source.latents, class_means(source.latents, states, present))
         per_state = score_volumes(source.latent_volumes(source.latents[centres]), true_states, masks)

@@ -14,14 +14,13 @@ they are brought into that order.
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from cryoformer.decode.volume_source import nearest_latents
+from cryoformer.decode.volume_source import VolumeSource, nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
 from cryoformer.formats.load import TABLES, open_particle_file
@@ -32,27 +31,8 @@ VOLUME_LATENTS = "volume_latents.npy"
 TABLE_SUFFIXES = (".npy", ".csv", *TABLES)
 
 
-@dataclass(frozen=True)
-class VolumeFolder:
-    """Volumes on disk, which of them every particle shows, and where particles and volumes stand in latent space."""
-
-    name: str
-    files: list[Path]
-    latents: Float[np.ndarray, "n k"]
-    volume_latents: Float[np.ndarray, "m k"]
-    volume_of_particle: Int[np.ndarray, " n"]
-
-    def particle_volumes(self, indices: Int[np.ndarray, " q"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """The volumes that these particles show."""
-        return (read_mrc_volume(self.files[index])[0] for index in self.volume_of_particle[indices])
-
-    def latent_volumes(self, latents: Float[np.ndarray, "q k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """The volumes that stand nearest to these points."""
-        return (read_mrc_volume(self.files[index])[0] for index in nearest_latents(self.volume_latents, latents))
-
-
-def open_volume_folder(name: str, folder: Path, table: Path | None = None) -> VolumeFolder:
-    """Volumes and their table, the only one of the folder if none is given.
+def open_volume_folder(folder: Path, table: Path | None = None) -> tuple[VolumeSource, int, float]:
+    """Volumes and their table, the only one of the folder if none is given; their box and pixel size (Angstrom).
 
     Raises:
         InputError: no volumes, no table or several, or they do not belong together.
@@ -66,17 +46,26 @@ def open_volume_folder(name: str, folder: Path, table: Path | None = None) -> Vo
         assert classes is not None
         rows = _volumes_of_classes(classes, files, table)
         # Classes are corners of a simplex: equally far from one another.
-        corners = np.eye(len(files))
-        return VolumeFolder(name, files, corners[rows], corners, rows)
-    places = _read_npy(folder / VOLUME_LATENTS)
-    if places.shape != (len(files), latents.shape[1]):
+        places = np.eye(len(files))
+        latents = places[rows]
+    else:
+        places = _read_npy(folder / VOLUME_LATENTS)
+        if places.shape != (len(files), latents.shape[1]):
+            raise InputError(
+                f"{folder / VOLUME_LATENTS}: shape {places.shape}, expected ({len(files)}, {latents.shape[1]}): where "
+                f"each volume stands among the latents of {table.name}, in the order of the volumes' numbers"
+            )
+        places = places.astype(np.float64)
+    volume, pixel_size = read_mrc_volume(files[0])
+    if len(set(volume.shape)) != 1 or pixel_size <= 0:
         raise InputError(
-            f"{folder / VOLUME_LATENTS}: shape {places.shape}, expected ({len(files)}, {latents.shape[1]}): where each "
-            f"volume stands among the latents of {table.name}, in the order of the volumes' numbers"
+            f"{files[0]}: shape {volume.shape}, pixel size {pixel_size:g} A; expected a cube with its pixel size"
         )
-    places = places.astype(np.float64)
-    distances = (latents**2).sum(1)[:, None] - 2 * latents @ places.T + (places**2).sum(1)
-    return VolumeFolder(name, files, latents, places, distances.argmin(axis=1))
+
+    def nearest(points: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        return (read_mrc_volume(files[index])[0] for index in nearest_latents(places, points))
+
+    return VolumeSource(folder.name, latents, nearest), len(volume), pixel_size
 
 
 def volume_number(path: Path) -> int:

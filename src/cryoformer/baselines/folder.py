@@ -9,8 +9,6 @@ metrics.jsonl         a line per epoch
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ import torch
 from jaxtyping import Float
 
 from cryoformer import __version__
-from cryoformer.baselines.interface import Decode, FitData, Fitted, baseline, checked_settings, read_images
-from cryoformer.decode.volume_source import HomogeneousSource, LatentSource, VolumeSource
+from cryoformer.baselines.interface import FitData, Fitted, baseline, checked_settings, read_images
+from cryoformer.decode.volume_source import Decode, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import write_json, write_npz
@@ -89,31 +87,21 @@ def _write(out: Path, fitted: Fitted, facts: dict[str, Any]) -> None:
     write_json(out / METHOD_FILE, facts)
 
 
-@dataclass(frozen=True)
-class BaselineFolder:
+class BaselineFolder(VolumeSource):
     """A finished baseline, read only."""
 
-    path: Path
-    facts: dict[str, Any]
-    latents: Float[np.ndarray, "n k"]
-    covariance: Float[np.ndarray, "n k k"] | None
-
-    @property
-    def method(self) -> str:
-        return str(self.facts["method"])
-
-    @property
-    def box(self) -> int:
-        return int(self.facts["box"])
-
-    @property
-    def pixel_size_angstrom(self) -> float:
-        return float(self.facts["pixel_size_angstrom"])
-
-    @property
-    def seconds(self) -> float:
-        """Time that the fit took."""
-        return float(self.facts["seconds"])
+    def __init__(
+        self,
+        path: Path,
+        facts: dict[str, Any],
+        latents: Float[np.ndarray, "n k"],
+        covariance: Float[np.ndarray, "n k k"] | None,
+    ) -> None:
+        super().__init__(str(facts["method"]), latents, lambda points: self._decoder(points))
+        self.path, self.facts, self.covariance = path, facts, covariance
+        self.method, self.box = self.name, int(facts["box"])
+        self.pixel_size_angstrom = float(facts["pixel_size_angstrom"])
+        self.seconds = float(facts["seconds"])  # that the fit took
 
     @property
     def decoder_file(self) -> Path:
@@ -133,31 +121,9 @@ class BaselineFolder:
             )
         return read_images(particles, self.path, reading)
 
-    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Volumes [z, y, x] at latent points, one at a time.
-
-        Raises:
-            InputError: points of the wrong dimension.
-        """
-        if latents.ndim != 2 or latents.shape[1] != self.latents.shape[1]:
-            raise InputError(
-                f"latent points of shape {latents.shape}: expected rows of {self.latents.shape[1]} numbers, as in "
-                f"{self.path}"
-            )
-        return self._decode(latents)
-
     @cached_property
-    def _decode(self) -> Decode:
+    def _decoder(self) -> Decode:
         return baseline(self.method).decoder(self)
-
-    def source(self, name: str | None = None) -> VolumeSource:
-        """What assessment scores, by this name (that of the method if none is given)."""
-        name = name or self.method
-        if self.latents.shape[1] == 0:
-            return HomogeneousSource(name, next(self.latent_volumes(self.latents[:1])))
-        return LatentSource(
-            name, self.latents, lambda rows: self.latent_volumes(self.latents[rows]), self.latent_volumes
-        )
 
 
 def is_baseline(path: Path) -> bool:

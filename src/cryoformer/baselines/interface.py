@@ -4,7 +4,6 @@ A baseline is a module with the three names of :class:`Baseline`; :data:`METHODS
 decoder lies in the baseline's folder (:mod:`.folder`).
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import ValidationError
 
+from cryoformer.decode.volume_source import Decode
 from cryoformer.errors import InputError
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
@@ -31,8 +31,6 @@ METHODS = {
     "sfbp": "cryoformer.baselines.sfbp",
     "cryodrgn": "cryoformer.baselines.cryodrgn",
 }
-
-Decode = Callable[[Float[np.ndarray, "m k"]], Iterator[Float[np.ndarray, "d d d"]]]
 
 
 @dataclass(frozen=True)

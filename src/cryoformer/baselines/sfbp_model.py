@@ -171,7 +171,7 @@ class SparseFourierVAE(nn.Module):
         mean, log_variance = self.encode(images)
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
         latents = mean + noise * torch.exp(0.5 * log_variance)
-        where = interpolate_slices(self.plane, images.rotations)
+        where = interpolate_slices(self.plane, images.views())
         ctf = self.plane.take(images.ctf)
         residual = self.plane.take(images.coefficients) / self._amplitude - ctf * self.decoder.slices(latents, where)
         error = (ctf.square() * residual.abs().square()).sum(dim=1).mean()

@@ -17,6 +17,7 @@ from cryoformer.baselines.interface import Decode, FitData, Fitted
 from cryoformer.baselines.interface import Settings as BaseSettings
 from cryoformer.baselines.kernel_regression import KernelRegression
 from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.decode.volume_source import linear_decoder
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.linear_stage import fit_linear_stage
 from cryoformer.linear.ppca_settings import PPCASettings
@@ -52,8 +53,7 @@ def decoder(opened: BaselineFolder) -> Decode:
     """Kernel regression reads the images again: it decodes from them."""
     tensors, _ = load_tensors(opened.decoder_file)
     if opened.facts["settings"]["volumes"] == "linear":
-        mean, basis = tensors["mean"].numpy(), tensors["basis"].numpy()
-        return lambda latents: (mean + np.tensordot(point, basis, 1) for point in latents)
+        return linear_decoder(tensors["mean"].numpy(), tensors["basis"].numpy())
     if opened.covariance is None:
         raise ValueError("a subspace has covariances")
     images = opened.images().with_noise(tensors["noise_power"])

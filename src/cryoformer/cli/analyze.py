@@ -38,5 +38,5 @@ def analyze(
     from cryoformer.run.run_folder import open_run
 
     finished = open_run(run)
-    through = None if points is None else load_latents(points, finished.latents_mean.shape[1], "--points")
+    through = None if points is None else load_latents(points, finished.latents.shape[1], "--points")
     print(run_analysis(finished, AnalysisOptions(truth, clusters, umap, through, between), device))

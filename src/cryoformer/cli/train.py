@@ -118,7 +118,7 @@ def volumes(
     from cryoformer.run.run_folder import open_run
 
     finished = open_run(run)
-    count, dimensions = finished.latents_mean.shape
+    count, dimensions = finished.latents.shape
     if particles is not None and latents is None:
         indices = parse_particles(particles, count)
         names = [f"particle_{index:06d}.mrc" for index in indices]

@@ -120,7 +120,7 @@ class ConformationModel:
         if network is None:
             density = self.decode(points, inputs)
         else:
-            density = network(inputs, images.rotations).float() * points.window
+            density = network(inputs, images.views()).float() * points.window
         density = density if still is None else density - still
         # Not density[cell]: threads would add up its gradient in any order.
         return self.project(points, density if cell is None else density.index_select(0, cell), images)
@@ -132,7 +132,7 @@ class ConformationModel:
         half_planes = splat_project(
             density,
             points.points_angstrom,
-            images.rotations,
+            images.views(),
             None,
             points.box,
             images.pixel_size_angstrom,

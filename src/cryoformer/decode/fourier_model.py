@@ -76,12 +76,12 @@ class FourierConformationModel(ConformationModel):
     ) -> Complex[Tensor, "b d h"]:
         """F_T on the slices of the images, filter and CTF included; every image needs an input of its own."""
         assert cell is None
-        parts = (network or self.stage_network(points))(inputs, images.rotations).float()
+        parts = (network or self.stage_network(points))(inputs, images.views()).float()
         plane = SlicePlane.of_box(points.box, images.device)
         half_planes = plane.put(torch.view_as_complex(parts.contiguous()))
         if still is not None:
             volume = (still * points.volume_ratio).view((points.box,) * 3)
-            half_planes = half_planes - SliceProjector(volume).project(images.rotations)
+            half_planes = half_planes - SliceProjector(volume).project(images.views())
         gain = self.gain[shells(points.box, half_planes.device).clamp(max=points.box // 2)]
         return images.ctf * gain * half_planes
 

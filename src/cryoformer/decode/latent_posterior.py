@@ -118,7 +118,7 @@ def state_log_likelihoods(
     for rows in residuals.every(BATCH):
         whitened = plane.take(residuals.coefficients[rows]) / deviation
         ctf = plane.take(residuals.ctf[rows]) / deviation
-        where = interpolate_slices(plane, residuals.rotations[rows])
+        where = interpolate_slices(plane, residuals.views(rows))
         slices = extract_slices(table, where, len(basis)) * ctf[..., None]
         # Each coefficient of the plane stands for a conjugate pair, and white complex noise of unit variance has log
         # density -|.|^2: as reals, 2 n numbers without any factor.

@@ -1,132 +1,75 @@
-"""Where volumes come from: one protocol for the reconstruction, its own baselines, and any other method."""
+"""Densities of particles and at latents: what runs, baselines and any other method are asked for alike."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryoformer.errors import InputError
+from cryoformer.imaging.grids import crop_volume
 
-@runtime_checkable
-class VolumeSource(Protocol):
-    """Something that gives a density for every particle, and perhaps for every point of a latent space."""
-
-    @property
-    def name(self) -> str:
-        """Key of this source in the evaluation."""
-
-    @property
-    def latents(self) -> np.ndarray | None:
-        """Latent coordinates [n, k] of all particles, or None when every particle has the same volume."""
-
-    def particle_volumes(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Volumes [z, y, x] of these particles, one at a time."""
-
-    def latent_volumes(self, latents: np.ndarray) -> Iterator[np.ndarray]:
-        """Volumes [z, y, x] at these latent points [m, k], one at a time."""
+Decode = Callable[[Float[np.ndarray, "m k"]], Iterator[Float[np.ndarray, "d d d"]]]
+"""Densities [z, y, x] at latents, one at a time."""
 
 
-@runtime_checkable
-class FinishedRun(Protocol):
-    """What evaluation and report need of a run directory (``cryoformer.run.run_folder.open_run``)."""
+class VolumeSource:
+    """Latents of all particles, and the density at any latent.
 
-    @property
-    def path(self) -> Path:
-        """The run directory."""
+    Attributes:
+        name: of the method, in evaluations and messages.
+        latents: [n, k]; with k = 0 all particles have the same density.
+        decode: how densities are made.
+    """
+
+    def __init__(self, name: str, latents: Float[np.ndarray, "n k"], decode: Decode) -> None:
+        self.name, self.latents, self.decode = name, latents, decode
+
+    @staticmethod
+    def homogeneous(name: str, volume: Float[np.ndarray, "d d d"], particles: int) -> "VolumeSource":
+        """One density for so many particles."""
+        nothing = np.zeros((particles, 0), dtype=np.float32)
+        return VolumeSource(name, nothing, lambda latents: repeat(volume, len(latents)))
 
     @property
-    def box(self) -> int:
-        """Side of the volumes in pixels."""
+    def is_homogeneous(self) -> bool:
+        """Whether all particles have the same density."""
+        return self.latents.shape[1] == 0
 
-    @property
-    def pixel_size_angstrom(self) -> float:
-        """Pixel size of the volumes."""
+    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Densities [z, y, x] at points of the latent space, one at a time.
 
-    @property
-    def latents_mean(self) -> np.ndarray:
-        """Latent coordinates [n, k] in the particle order of the input."""
+        Raises:
+            InputError: points of the wrong dimension.
+        """
+        if latents.ndim != 2 or latents.shape[1] != self.latents.shape[1]:
+            raise InputError(
+                f"latent points of shape {latents.shape}: expected rows of {self.latents.shape[1]} numbers, as the "
+                f"latents of {self.name} have"
+            )
+        return self.decode(latents)
 
-    @property
-    def latents_covariance(self) -> np.ndarray:
-        """Their uncertainty [n, k, k]."""
+    def particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Densities of these particles (from 0), one at a time.
 
-    @property
-    def consensus(self) -> np.ndarray:
-        """Homogeneous density [z, y, x]."""
+        Raises:
+            InputError: a particle that is not there.
+        """
+        rows, count = np.asarray(indices, dtype=np.int64), len(self.latents)
+        if rows.size and (rows.min() < 0 or rows.max() >= count):
+            raise InputError(f"particle {int(rows.max())}: expected numbers from 0 to {count - 1}; there are {count}")
+        return self.latent_volumes(self.latents[rows])
 
-    @property
-    def subspace_latents(self) -> np.ndarray | None:
-        """Coordinates [n, k'] in the linear subspace."""
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """One entry per logged step or epoch."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Everything needed to repeat the run."""
-
-    def particle_volumes(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Decoded volumes of particles."""
-
-    def latent_volumes(self, z: np.ndarray) -> Iterator[np.ndarray]:
-        """Decoded volumes at latent points [m, k]."""
-
-    def subspace_particle_volumes(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Volumes of particles in the linear subspace."""
-
-    def subspace_latent_volumes(self, z: np.ndarray) -> Iterator[np.ndarray]:
-        """Volumes at points [m, k'] of the linear subspace."""
+    def cropped(self, box: int) -> "VolumeSource":
+        """The same densities at a smaller box, Fourier-cropped."""
+        return VolumeSource(
+            self.name, self.latents, lambda latents: (crop_volume(volume, box) for volume in self.decode(latents))
+        )
 
 
-@dataclass(frozen=True)
-class LatentSource:
-    """A source made of latents and two functions that decode them."""
-
-    name: str
-    latents: Float[np.ndarray, "n k"]
-    decode_particles: Callable[[np.ndarray], Iterator[np.ndarray]]
-    decode_latents: Callable[[np.ndarray], Iterator[np.ndarray]]
-
-    def particle_volumes(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
-        """Volumes of these particles."""
-        return self.decode_particles(indices)
-
-    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[np.ndarray]:
-        """Volumes at these latent points."""
-        return self.decode_latents(latents)
-
-
-@dataclass(frozen=True)
-class HomogeneousSource:
-    """One volume for every particle."""
-
-    name: str
-    volume: Float[np.ndarray, "d d d"]
-    latents: None = None
-
-    def particle_volumes(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
-        """The volume, once per particle."""
-        return repeat(self.volume, len(indices))
-
-    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[np.ndarray]:
-        """The volume, once per point."""
-        return repeat(self.volume, len(latents))
-
-
-def run_sources(run: FinishedRun) -> list[VolumeSource]:
-    """The reconstruction, its consensus map and its linear subspace (left out where the run has none)."""
-    sources: list[VolumeSource] = [
-        LatentSource("cryoformer", run.latents_mean, run.particle_volumes, run.latent_volumes),
-        HomogeneousSource("consensus", run.consensus),
-    ]
-    if run.subspace_latents is not None:
-        subspace = (run.subspace_latents, run.subspace_particle_volumes, run.subspace_latent_volumes)
-        sources.append(LatentSource("subspace", *subspace))
-    return sources
+def linear_decoder(mean: Float[np.ndarray, "d d d"], basis: Float[np.ndarray, "k d d d"]) -> Decode:
+    """Densities mean + z basis."""
+    return lambda latents: (mean + np.tensordot(latent, basis, axes=1) for latent in latents.astype(np.float32))
 
 
 def nearest_latents(latents: Float[np.ndarray, "n k"], centres: Float[np.ndarray, "m k"]) -> Int[np.ndarray, " m"]:

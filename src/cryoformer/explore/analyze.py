@@ -5,13 +5,13 @@ from pathlib import Path
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.device import usable_device
 from cryoformer.explore.analysis_files import write_analysis
-from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.findings import AnalysisOptions, find
 from cryoformer.explore.report import write_report
 from cryoformer.progress import RunLog
+from cryoformer.run.run_folder import Run
 
 
-def analyze(run: ExploredRun, options: AnalysisOptions, device: str = "auto") -> Path:
+def analyze(run: Run, options: AnalysisOptions, device: str = "auto") -> Path:
     """Analyse an open run: ``RUN/analysis``, ``RUN/figures`` and ``RUN/report.html``, whose path is returned.
 
     Raises:

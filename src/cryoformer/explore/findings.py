@@ -11,7 +11,6 @@ from cryoformer.assess.masks import StateSpread
 from cryoformer.errors import InputError
 from cryoformer.explore.attention import AttentionOverStates, attention_over_states, has_attention, state_pairs
 from cryoformer.explore.clusters import CLUSTERS, Clusters, Shares, cluster_shares, clusters
-from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.flexibility import (
     LEAST_CHANGE,
     MOVING_FRACTION,
@@ -29,6 +28,7 @@ from cryoformer.explore.rigid_motion import RigidMotion
 from cryoformer.explore.trajectory import Trajectory, trajectories
 from cryoformer.explore.viewpoint import contour_level
 from cryoformer.progress import RunLog
+from cryoformer.run.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TruthComparison:
 class Findings:
     """The analysis of a run."""
 
-    run: ExploredRun
+    run: Run
     truth: GroundTruth | None
     principal: PrincipalCoordinates
     umap: Float[np.ndarray, "n 2"] | None
@@ -105,13 +105,13 @@ class Findings:
         return contour_level(self.flexibility.mean)
 
 
-def find(run: ExploredRun, options: AnalysisOptions, log: RunLog) -> Findings:
+def find(run: Run, options: AnalysisOptions, log: RunLog) -> Findings:
     """Analyse a run.
 
     Raises:
         InputError: latents that are not numbers, or options that do not fit the run.
     """
-    latents = np.asarray(run.latents_mean)
+    latents = np.asarray(run.latents)
     if not np.isfinite(latents).all():
         raise InputError(f"{run.path}: the latents hold values that are not numbers; the run has failed")
     if not 1 <= options.clusters <= len(latents):
@@ -156,9 +156,7 @@ def find(run: ExploredRun, options: AnalysisOptions, log: RunLog) -> Findings:
     )
 
 
-def _parts(
-    run: ExploredRun, spread: StateSpread, attention: AttentionOverStates | None, states: np.ndarray
-) -> MovingParts:
+def _parts(run: Run, spread: StateSpread, attention: AttentionOverStates | None, states: np.ndarray) -> MovingParts:
     flexible = spread.deviation.ravel()
     moving = flexible > max(MOVING_FRACTION * float(flexible.max()), LEAST_CHANGE * spread.largest_value)
     if attention is None:

@@ -15,8 +15,8 @@ from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import MOVING_FRACTION as MOVING_MASK_FRACTION
 from cryoformer.assess.masks import StateSpread, molecule_mask, state_spread
 from cryoformer.explore.clusters import draw_latents
-from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.half_maps import noise_deviation
+from cryoformer.run.run_folder import Run
 
 STATES = 128
 DRAWS = 32
@@ -44,12 +44,12 @@ def sampled_states(latents: Float[np.ndarray, "n k"], seed: int = 0) -> Float[np
     return latents[np.random.default_rng(seed).permutation(len(latents))[:STATES]]
 
 
-def flexibility(run: ExploredRun, latents: Float[np.ndarray, "s k"]) -> StateSpread:
+def flexibility(run: Run, latents: Float[np.ndarray, "s k"]) -> StateSpread:
     """Mean and standard deviation of the density over states."""
     return state_spread(run.latent_volumes(latents))
 
 
-def state_uncertainty(run: ExploredRun, particle: int, seed: int = 0) -> Float[np.ndarray, "d d d"]:
+def state_uncertainty(run: Run, particle: int, seed: int = 0) -> Float[np.ndarray, "d d d"]:
     """Standard deviation [z, y, x] of the density of a particle's state, in units of the density.
 
     Two sources add in squares: the latent of a particle is known up to its posterior covariance (the spread of
@@ -57,7 +57,7 @@ def state_uncertainty(run: ExploredRun, particle: int, seed: int = 0) -> Float[n
     network that is wrong with confidence; only independent runs can show that.
     """
     rng = np.random.default_rng(seed)
-    mean = np.repeat(run.latents_mean[particle][None], DRAWS, axis=0)
+    mean = np.repeat(run.latents[particle][None], DRAWS, axis=0)
     covariance = np.repeat(run.latents_covariance[particle][None], DRAWS, axis=0)
     spread = state_spread(run.latent_volumes(draw_latents(mean, covariance, rng)))
     noise = noise_deviation(run.half_maps, run.pixel_size_angstrom)

@@ -15,12 +15,12 @@ from jaxtyping import Float
 from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import state_spread
 from cryoformer.explore.clusters import draw_latents
-from cryoformer.explore.explored_run import ExploredRun
 from cryoformer.explore.flexibility import MOVING_FRACTION, Region, moving_regions
 from cryoformer.explore.half_maps import map_noise
 from cryoformer.explore.rigid_motion import LEAST_BALANCE, RigidMotion, rigid_motions
 from cryoformer.explore.trajectory import LOWEST_QUANTILE, Trajectory, quantile_rows
 from cryoformer.imaging.grids import crop_volume
+from cryoformer.run.run_folder import Run
 
 COARSEST_PIXEL = 3.5
 """Finer volumes are Fourier-cropped to about this pixel: motions of whole parts need no more."""
@@ -51,7 +51,7 @@ class RegionMotion:
 
 
 def measure_motion(
-    run: ExploredRun, trajectory: Trajectory, along: Float[np.ndarray, " n"], seed: int = 0
+    run: Run, trajectory: Trajectory, along: Float[np.ndarray, " n"], seed: int = 0
 ) -> list[RegionMotion]:
     """Motions of the moving regions along a trajectory, the most flexible region first.
 
@@ -83,7 +83,7 @@ def motion_box(box: int, pixel_size_angstrom: float) -> int:
 
 
 def _bootstrap(
-    run: ExploredRun,
+    run: Run,
     parts: list[tuple[Region, RigidMotion]],
     along: Float[np.ndarray, " n"],
     noise: Float[np.ndarray, "d d d"],
@@ -95,7 +95,7 @@ def _bootstrap(
     for _ in range(BOOTSTRAPS if parts else 0):
         sample = rng.integers(0, len(along), len(along))
         slabs = [sample[rows] for rows in quantile_rows(along[sample], 2)]
-        ends = [draw_latents(run.latents_mean[r], run.latents_covariance[r], rng).mean(axis=0) for r in slabs]
+        ends = [draw_latents(run.latents[r], run.latents_covariance[r], rng).mean(axis=0) for r in slabs]
         states = [crop_volume(volume, box) + _shifted(noise, rng) for volume in run.latent_volumes(np.stack(ends))]
         for (region, start), found in zip(parts, draws, strict=True):
             motion = rigid_motions(states, region.voxels, run.pixel_size_angstrom * run.box / box, start)[-1]

@@ -86,7 +86,7 @@ def _is_older(run_path: Path) -> bool:
 def _shown_trajectory(found: Findings) -> Trajectory:
     if found.truth is None:
         return found.trajectories[0]
-    return truth_trajectory(np.asarray(found.run.latents_mean), found.truth)
+    return truth_trajectory(np.asarray(found.run.latents), found.truth)
 
 
 def _morph(found: Findings) -> Morph:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from cryoformer.decode.volume_source import FinishedRun
 from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
 from cryoformer.imaging.fsc import resolution
+from cryoformer.run.run_folder import Run
 
 LOWEST_CONDITIONING = 0.02
 """Below this ratio (spread of the decoded density over latents / the density's own spread) the decoder as good as
@@ -18,9 +18,9 @@ HALF_MAP_THRESHOLD = 0.143
 LOWEST_R2 = 0.2
 
 
-def summary(run: FinishedRun, evaluation: dict[str, Any] | None) -> str:
+def summary(run: Run, evaluation: dict[str, Any] | None) -> str:
     """One or two sentences with the numbers that matter most."""
-    particles, dimensions = run.latents_mean.shape
+    particles, dimensions = run.latents.shape
     text = (
         f"{particles:,} particle images ({run.box} × {run.box} pixels of {run.pixel_size_angstrom:.3g} Å) were given "
         f"coordinates in a latent space of {dimensions} dimensions"
@@ -69,7 +69,7 @@ def motion_summary(found: Findings) -> str:
 
 
 def warnings(
-    run: FinishedRun,
+    run: Run,
     evaluation: dict[str, Any] | None,
     evaluation_is_older: bool,
     truth: bool = False,
@@ -90,7 +90,7 @@ def warnings(
     return found if evaluation is None else found + _evaluation_warnings(evaluation)
 
 
-def _training_warnings(run: FinishedRun) -> list[str]:
+def _training_warnings(run: Run) -> list[str]:
     cut_short: list[str] = next((entry["cut_short"] for entry in reversed(run.metrics) if "cut_short" in entry), [])
     found = []
     if cut_short:
@@ -113,8 +113,8 @@ def _training_warnings(run: FinishedRun) -> list[str]:
     return found
 
 
-def _latent_warnings(run: FinishedRun) -> list[str]:
-    spread = float(np.var(run.latents_mean, axis=0).sum())
+def _latent_warnings(run: Run) -> list[str]:
+    spread = float(np.var(run.latents, axis=0).sum())
     doubt = float(np.trace(np.median(run.latents_covariance, axis=0)))
     if doubt <= spread:
         return []
@@ -206,7 +206,7 @@ def settings_rows(config: dict[str, Any], prefix: str = "") -> list[tuple[str, s
     return rows
 
 
-def repeat_command(run: FinishedRun) -> str:
+def repeat_command(run: Run) -> str:
     """The command line kept in the configuration (a string or a list of words), or one made from what is there."""
     command = run.config.get("command")
     if isinstance(command, list | tuple):

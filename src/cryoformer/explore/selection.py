@@ -45,7 +45,7 @@ def select_of_run(
         InputError: no finished run, a criterion that does not fit it, or no particle left.
     """
     run = open_run(path)
-    count = len(run.latents_mean)
+    count = len(run.latents)
     source, datadir, in_file = Path(run.config["particles"]), run.config.get("datadir"), rows_in_file(path, count)
     halves = None if half is None else open_particle_file(source).half_set
     keep = np.zeros(count, dtype=bool)
@@ -53,7 +53,7 @@ def select_of_run(
     if criteria.clusters:
         keep &= np.isin(_labels(path, count), _known_clusters(path, count, criteria.clusters))
     if criteria.latent_box is not None:
-        keep &= inside_box(principal_coordinates(run.latents_mean).coordinates, criteria.latent_box)
+        keep &= inside_box(principal_coordinates(run.latents).coordinates, criteria.latent_box)
     if criteria.name is not None:
         keep &= np.isin(np.arange(count), _named(path, count, criteria.name))
     rows = np.flatnonzero(keep)

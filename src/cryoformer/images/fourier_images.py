@@ -27,8 +27,9 @@ class Images(ABC):
     """n images of one box.
 
     Attributes:
-        rotations: R_i, times the ratio of the finest pixel size to the image's own where optics groups differ: an
-            image that is sampled more coarsely shows a smaller density.
+        rotations: R_i.
+        scale: ratio of the finest pixel size to the image's own, 1 unless optics groups differ: an image that is
+            sampled more coarsely shows a smaller density.
         halves: 0 or 1, the half of the data that an image belongs to.
         noise_power: variance of the noise per shell 0 .. D / 2, in units of |Y|^2.
         pixel_size_angstrom: of this box.
@@ -36,6 +37,7 @@ class Images(ABC):
     """
 
     rotations: Float[Tensor, "n 3 3"]
+    scale: Float[Tensor, " n"]
     halves: Int[Tensor, " n"]
     noise_power: Float[Tensor, " s"]
     pixel_size_angstrom: float
@@ -48,6 +50,10 @@ class Images(ABC):
     @abstractmethod
     def box(self) -> int:
         """Image side D in pixels."""
+
+    def views(self, rows: Tensor | slice = slice(None)) -> Float[Tensor, "m 3 3"]:
+        """scale_i R_i of these images, which takes points of the density to where they are seen: what is sliced by."""
+        return self.rotations[rows] * self.scale[rows, None, None]
 
     @property
     def device(self) -> torch.device:
@@ -77,6 +83,7 @@ class Images(ABC):
         """These rows with coefficients that are at hand."""
         return FourierImages(
             rotations=self.rotations[rows],
+            scale=self.scale[rows],
             halves=self.halves[rows],
             noise_power=self.noise_power,
             pixel_size_angstrom=self.pixel_size_angstrom,
@@ -150,7 +157,7 @@ class FourierImages(Images):
         projector = SliceProjector(volume)
         residuals = self.coefficients.clone()
         for rows in self.every():
-            residuals[rows] -= projector.project(self.rotations[rows]) * self.ctf[rows]
+            residuals[rows] -= projector.project(self.views(rows)) * self.ctf[rows]
         return replace(self, coefficients=residuals)
 
 
@@ -176,7 +183,7 @@ class SliceProjector:
         self._table = torch.stack([coefficients.real, coefficients.imag], dim=1)
 
     @torch.no_grad()
-    def project(self, rotations: Float[Tensor, "b 3 3"]) -> Complex[Tensor, "b d h"]:
+    def project(self, views: Float[Tensor, "b 3 3"]) -> Complex[Tensor, "b d h"]:
         """P_i V on the half-plane, without CTF."""
-        where = interpolate_slices(self.plane, rotations)
+        where = interpolate_slices(self.plane, views)
         return self.plane.put(extract_slices(self._table, where, 1)[..., 0])

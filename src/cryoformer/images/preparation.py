@@ -32,7 +32,7 @@ class PreparedParticles:
     """Half-planes and CTFs of any particles, at the one box and pixel size that all images are brought to.
 
     Optics groups with larger boxes are Fourier-cropped to the smallest. The pixel sizes that then remain different
-    are met by scale: see :attr:`Images.rotations`.
+    are met by scale: see :attr:`Images.scale`.
 
     Args:
         settings: contrast, normalisation, and what was done to the images with their CTF.

@@ -60,9 +60,8 @@ class StreamedImages(Images):
         here = rows.cpu()
         coefficients = (self.cached or self.prepared).read(here).to(self.device)
         ctf = self.prepared.transfer(here, self.box).to(self.device)
-        rotations = self.rotations[rows]
         if self.base is not None:
-            coefficients = coefficients - self.base.project(rotations) * ctf
+            coefficients = coefficients - self.base.project(self.views(rows)) * ctf
         return self._with(rows, coefficients, ctf)
 
     def _gathered(self, rows: Tensor, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
@@ -135,9 +134,9 @@ def prepare_images(
     shutil.rmtree(cache, ignore_errors=True)
     prepared = PreparedParticles(particles, settings)
     box, device = prepared.box, usable_device(settings.device)
-    rotations = torch.from_numpy(particles.rotations.astype(np.float32)) * prepared.scale[:, None, None]
     images = StreamedImages(
-        rotations=rotations.to(device),
+        rotations=torch.from_numpy(particles.rotations.astype(np.float32)).to(device),
+        scale=prepared.scale.to(device),
         halves=_halves(particles, settings.seed).to(device),
         # After normalisation the background is white noise of unit variance, so far as is known yet.
         noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),

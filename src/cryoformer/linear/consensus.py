@@ -132,7 +132,7 @@ def backprojection_equations(
             plane.take(batch.ctf) / deviation,
             one,
             one[:, :, None],
-            interpolate_slices(plane, batch.rotations),
+            interpolate_slices(plane, batch.views()),
         )
     equations.finish()
     return equations

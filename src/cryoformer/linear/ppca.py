@@ -157,7 +157,7 @@ def expectation(
     gain = 0.0
     every = torch.arange(len(images), device=images.device) if rows is None else rows
     for batch, some in images.batches(every.split(images.batch)):
-        where = interpolate_slices(plane, some.rotations)
+        where = interpolate_slices(plane, some.views())
         whitened = plane.take(some.coefficients) / deviation
         ctf = plane.take(some.ctf) / deviation
         if table is not None:

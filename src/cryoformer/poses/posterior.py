@@ -80,26 +80,29 @@ class SlopedDensity:
         coefficients = torch.cat(tables, dim=1)
         self._table = torch.cat([coefficients.real, coefficients.imag], dim=1).contiguous()
 
-    def phases(self, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> Complex[Tensor, "b m"]:
-        """exp(-2 pi i k.d / L); an image that is sampled more coarsely has rotations and k of a smaller scale."""
+    def phases(self, shifts: Float[Tensor, "b 2"], scale: Float[Tensor, " b"]) -> Complex[Tensor, "b m"]:
+        """exp(-2 pi i k.d / L), k of the scale of each image."""
         k = torch.stack([self.plane.kx, self.plane.ky])
-        angle = -2 * torch.pi / self.side_angstrom * _scale(rotations) * (shifts @ k)
+        angle = -2 * torch.pi / self.side_angstrom * scale[:, None] * (shifts @ k)
         return torch.polar(torch.ones_like(angle), angle)
 
     @torch.no_grad()
     def project(
-        self, rotations: Float[Tensor, "b 3 3"], latents: Float[Tensor, "b k"]
+        self, rotations: Float[Tensor, "b 3 3"], latents: Float[Tensor, "b k"], scale: Float[Tensor, " b"]
     ) -> tuple[Complex[Tensor, "b m"], Complex[Tensor, "b m c"]]:
-        """Slices without CTF, and their derivatives by (w, d) where these are 0, and by z: c = 5 + k."""
-        plane, b = self.plane, len(rotations)
-        rows = extract_slices(self._table, interpolate_slices(plane, rotations), 4 * (1 + self.components))
+        """Slices without CTF, and their derivatives by (w, d) where these are 0, and by z: c = 5 + k.
+
+        ``scale``: of each image (:attr:`.Images.scale`).
+        """
+        plane, b, views = self.plane, len(rotations), scale[:, None, None] * rotations
+        rows = extract_slices(self._table, interpolate_slices(plane, views), 4 * (1 + self.components))
         of_volume = rows.view(b, -1, 1 + self.components, 4)
         shares = torch.cat([latents.new_ones(b, 1), latents], dim=1)
         density = torch.einsum("bq,bmqc->bmc", shares.to(rows.dtype), of_volume)
-        slope = torch.einsum("bij,bmj->bmi", rotations.to(rows.dtype), density[..., 1:])
+        slope = torch.einsum("bij,bmj->bmi", views.to(rows.dtype), density[..., 1:])
         x, y, z = (slope * (-2j * torch.pi / plane.box)).unbind(-1)
         value, kx, ky = density[..., 0], plane.kx, plane.ky
-        moved = value * (-2j * torch.pi / self.side_angstrom) * _scale(rotations)
+        moved = value * (-2j * torch.pi / self.side_angstrom) * scale[:, None]
         of_pose = torch.stack([-z * ky, z * kx, x * ky - y * kx, moved * kx, moved * ky], dim=-1)
         return value, torch.cat([of_pose, of_volume[..., 1:, 0]], dim=-1)
 
@@ -156,11 +159,11 @@ def pose_steps(
     data, ctf = plane.take(images.coefficients) / deviation, plane.take(images.ctf) / deviation
     given = turned(images.rotations, -start[:, :3])
     # As if the shift of the start had never been taken out of the images.
-    data = data * density.phases(given, start[:, 3:POSE])
-    best = _linearised(data, ctf, density, given, start, precision)
+    data = data * density.phases(start[:, 3:POSE], images.scale)
+    best = _linearised(data, ctf, density, given, images.scale, start, precision)
     trial = _target(best, precision)
     for _ in range(steps - 1):
-        here = _linearised(data, ctf, density, given, trial, precision)
+        here = _linearised(data, ctf, density, given, images.scale, trial, precision)
         worse = here.log_posterior < best.log_posterior
         best = best.better_of(here)
         trial = torch.where(worse[:, None], 0.5 * (trial + best.mean), _target(best, precision))
@@ -169,7 +172,7 @@ def pose_steps(
 
 def at_poses(images: FourierImages, mean: Float[Tensor, "n 5"]) -> FourierImages:
     """Images at poses that are ``mean`` away from those they have."""
-    shifts = mean[:, 3:] * _scale(images.rotations)
+    shifts = mean[:, 3:] * images.scale[:, None]
     back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
     return replace(images, rotations=turned(images.rotations, mean[:, :3]), coefficients=images.coefficients * back)
 
@@ -189,12 +192,13 @@ def _linearised(
     ctf: Float[Tensor, "n m"],
     density: SlopedDensity,
     given: Float[Tensor, "n 3 3"],
+    scale: Float[Tensor, " n"],
     mean: Float[Tensor, "n c"],
     precision: Float[Tensor, " c"],
 ) -> PoseStep:
     """Likelihood and its expansion where poses and latents deviate by ``mean``."""
-    value, slopes = density.project(turned(given, mean[:, :3]), mean[:, POSE:])
-    transfer = ctf * density.phases(given, mean[:, 3:POSE])
+    value, slopes = density.project(turned(given, mean[:, :3]), mean[:, POSE:], scale)
+    transfer = ctf * density.phases(mean[:, 3:POSE], scale)
     residual = data - transfer * value
     slopes = slopes * transfer[..., None]
     # |r|^2 / s^2 is the whole exponent of a complex Gaussian, so twice the real part is the curvature.
@@ -204,7 +208,3 @@ def _linearised(
     vector = gradient + torch.einsum("njk,nk->nj", information, mean)
     log_posterior = -residual.abs().square().sum(dim=1) - 0.5 * (precision * mean.square()).sum(dim=1)
     return PoseStep(mean, information, vector, log_posterior)
-
-
-def _scale(rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 1"]:
-    return rotations[:, :1].norm(dim=2)

@@ -82,8 +82,6 @@ def kept_frame(
     """
     if latents.shape[1] == 0:
         return mean
-    # Images that are sampled more coarsely have rotations of a smaller scale.
-    given = given / given[:, :1].norm(dim=2, keepdim=True)
     one, (i, j) = torch.ones_like(latents[:, :1]), torch.triu_indices(latents.shape[1], latents.shape[1])
     terms = torch.cat([one, latents, latents[:, i] * latents[:, j]], dim=1)
     turns = torch.einsum("nij,ni->nj", given, mean[:, :3])

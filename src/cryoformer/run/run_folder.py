@@ -15,7 +15,7 @@ volumes/consensus.mrc, occupancy.mrc, flexible.mrc
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors
 from cryoformer.decode.factory import model_from_tensors
+from cryoformer.decode.volume_source import VolumeSource, linear_decoder
 from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
 from cryoformer.formats.particle_input import ParticleInput
@@ -116,8 +117,12 @@ class RunPaths:
         write_npz(self.latents, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
 
 
-class Run:
-    """A finished run, read only. Volumes are [z, y, x] at the images' box, on the scale of normalised images."""
+class Run(VolumeSource):
+    """A finished run, read only. Volumes are [z, y, x] at the images' box, on the scale of normalised images.
+
+    ``latents`` [n, k] are posterior means in the order of the input, ``latents_covariance`` [n, k, k] says how certain
+    they are. ``subspace`` is the linear model, None for a run that was not started from one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, paths = path, RunPaths(path)
@@ -131,16 +136,25 @@ class Run:
         self.model = model_from_tensors(tensors, facts)
         self.box = self.model.box
         with np.load(paths.latents, allow_pickle=False) as latents:
-            self.latents_mean, self.latents_covariance = latents["mean"], latents["covariance"]
-        has_subspace = paths.checkpoint("subspace").exists()
-        self._linear = load_tensors(paths.checkpoint("subspace"))[0] if has_subspace else None
+            super().__init__("cryoformer", latents["mean"], self._decode)
+            self.latents_covariance = latents["covariance"]
         consensus, _ = load_tensors(paths.checkpoint("consensus"))
         self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
         self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
-        # None for a run that was not started from a subspace.
-        self.subspace_latents: Float[np.ndarray, "n q"] | None = (
-            self._linear["latents"].numpy() if self._linear else None
-        )
+        self.subspace: VolumeSource | None = None
+        if paths.checkpoint("subspace").exists():
+            linear = {name: tensor.numpy() for name, tensor in load_tensors(paths.checkpoint("subspace"))[0].items()}
+            decode = linear_decoder(linear["mean"], linear["basis"])
+            self.subspace = VolumeSource("subspace", linear["latents"], decode)
+
+    def _decode(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        return self.model.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
+
+    @property
+    def sources(self) -> list[VolumeSource]:
+        """The reconstruction, its consensus map and, where there is one, its linear subspace."""
+        consensus = VolumeSource.homogeneous("consensus", self.consensus, len(self.latents))
+        return [self, consensus, *([] if self.subspace is None else [self.subspace])]
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -148,11 +162,6 @@ class Run:
         path = RunPaths(self.path).metrics
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.strip()]
-
-    @property
-    def latents(self) -> Float[np.ndarray, "n k"]:
-        """Latent coordinate of every particle, in the order of the input; ``latents_covariance`` says how certain."""
-        return self.latents_mean
 
     def table(self) -> pd.DataFrame:
         """The columns of the particle file, and of every particle ``latent_0`` ... with standard deviations.
@@ -178,49 +187,6 @@ class Run:
             InputError: points of the wrong dimension.
         """
         return np.stack(list(self.latent_volumes(np.atleast_2d(latents))))
-
-    def particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Density of these particles (from 0).
-
-        Raises:
-            InputError: a particle that is not in the run.
-        """
-        return self.latent_volumes(self.latents_mean[self._checked(indices)])
-
-    def latent_volumes(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Density at points of the latent space.
-
-        Raises:
-            InputError: points of the wrong dimension.
-        """
-        dimension = self.latents_mean.shape[1]
-        if latents.ndim != 2 or latents.shape[1] != dimension:
-            raise InputError(
-                f"latent points of shape {latents.shape}: expected rows of {dimension} numbers, as in {self.path}"
-            )
-        return self.model.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
-
-    def subspace_particle_volumes(self, indices: Sequence[int] | np.ndarray) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Density of these particles by the linear subspace, where the run has one."""
-        return self.subspace_latent_volumes(self._subspace["latents"].numpy()[self._checked(indices)])
-
-    def subspace_latent_volumes(self, latents: Float[np.ndarray, "m q"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        """Density at points of the linear subspace's own latent space."""
-        for point in torch.as_tensor(np.asarray(latents, dtype=np.float32)):
-            yield (self._subspace["mean"] + torch.tensordot(point, self._subspace["basis"], dims=1)).numpy()
-
-    @property
-    def _subspace(self) -> dict[str, Tensor]:
-        if self._linear is None:
-            raise InputError(f"{self.path}: this run has no linear subspace (it was trained without)")
-        return self._linear
-
-    def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        rows = np.asarray(indices, dtype=np.int64)
-        count = len(self.latents_mean)
-        if rows.size and (rows.min() < 0 or rows.max() >= count):
-            raise InputError(f"particle {int(rows.max())}: expected numbers from 0 to {count - 1}, the run has {count}")
-        return rows
 
 
 def open_run(path: Path | str) -> Run:

@@ -24,7 +24,6 @@ from scipy.ndimage import label
 from sklearn.cluster import KMeans
 
 from cryoformer.decode.latent_posterior import LATENT_BOX, refine_latents
-from cryoformer.decode.volume_source import FinishedRun
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fsc import masked_fsc, resolution
 from cryoformer.imaging.grids import half_volume_radii
@@ -68,8 +67,8 @@ class HalvesTest:
 
 
 def compare_halves(
-    first: FinishedRun,
-    second: FinishedRun,
+    first: Run,
+    second: Run,
     latents: tuple[Float[np.ndarray, "n j"], Float[np.ndarray, "n k"]],
     masks: tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"]],
     half_maps: Float[np.ndarray, "2 d d d"],
@@ -114,7 +113,7 @@ def read_latents(run: Run, images: Images, seed: int) -> Float[np.ndarray, "n k"
     """Latents of any images under the decoder of a run."""
     low = images.crop(min(LATENT_BOX, images.box))
     states = int(run.config["settings"]["latent_states"])
-    support = torch.from_numpy(run.latents_mean).float()
+    support = torch.from_numpy(run.latents).float()
     return refine_latents(run.model, low, support, states, seed)[0].cpu().numpy()
 
 

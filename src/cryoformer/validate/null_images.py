@@ -21,7 +21,7 @@ def null_images(images: FourierImages, density: Float[Tensor, "d d d"] | None, s
     if density is not None:
         projector = SliceProjector(density)
         for rows in images.every():
-            simulated[rows] += projector.project(images.rotations[rows]) * images.ctf[rows]
+            simulated[rows] += projector.project(images.views(rows)) * images.ctf[rows]
     return replace(images, coefficients=simulated)
 
 

@@ -145,7 +145,7 @@ def _split(subject: Validated, run: Run, options: ValidateOptions, log: RunLog) 
     log.stage("latents from half images")
     rows = split_images.sample_rows(len(subject.images))
     images = subject.images.take(rows).crop(min(LATENT_BOX, run.box))
-    latents = torch.from_numpy(run.latents_mean).float()
+    latents = torch.from_numpy(run.latents).float()
     states = subject.config.latent_states
     return split_images.split_outcome(
         split_images.split_images(run.model, images, latents, states, options.seed, log.advance)
@@ -153,8 +153,8 @@ def _split(subject: Validated, run: Run, options: ValidateOptions, log: RunLog) 
 
 
 def _calibration(run: Run, truth_folder: Path) -> Outcome:
-    truth = load_truth(truth_folder, run.box, run.pixel_size_angstrom, len(run.latents_mean))
-    mean, covariance = run.latents_mean.astype(np.float64), run.latents_covariance.astype(np.float64)
+    truth = load_truth(truth_folder, run.box, run.pixel_size_angstrom, len(run.latents))
+    mean, covariance = run.latents.astype(np.float64), run.latents_covariance.astype(np.float64)
     return calibration.calibrate_run(mean, covariance, truth)
 
 

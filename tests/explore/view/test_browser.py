@@ -92,7 +92,7 @@ def test_dragging_over_the_landscape_changes_the_surface(open_page: Open, addres
 def test_a_lasso_selects_saves_and_exports_the_right_particles(
     open_page: Open, address: str, viewed_run: Path, made_run: Path
 ) -> None:
-    coordinates = principal_coordinates(open_run(viewed_run).latents_mean).coordinates
+    coordinates = principal_coordinates(open_run(viewed_run).latents).coordinates
     wanted = [37, 62]
     for row, name, saved in ((37, "one", ""), (62, "both", "&saved=one")):
         # Zoomed in with this particle in the middle: around it there is no other.
@@ -122,7 +122,7 @@ def test_a_large_lasso_holds_what_lies_inside_its_outline(open_page: Open, addre
         tuple(float(v) for v in corner.split(","))
         for corner in unquote(fragment(page)["regions"]).split(":")[2].split(";")
     ]
-    coordinates = principal_coordinates(open_run(viewed_run).latents_mean).coordinates
+    coordinates = principal_coordinates(open_run(viewed_run).latents).coordinates
     inside = [crossings(polygon, *place) % 2 == 1 for place in coordinates]
     assert 5 < sum(inside) < 80
     selected(page, sum(inside))

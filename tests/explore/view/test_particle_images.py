@@ -60,6 +60,6 @@ def test_the_densest_direction_is_that_of_the_cluster() -> None:
 
 def test_a_particle_file_that_has_changed_is_noticed(own_run: Path) -> None:
     run = open_run(own_run)
-    run.latents_mean = run.latents_mean[:50]
+    run.latents = run.latents[:50]
     with pytest.raises(InputError, match="100 particles"):
         ParticleImages(run)

@@ -135,7 +135,7 @@ def test_large_boxes_are_live_at_a_coarser_grid_on_the_same_scale(
     monkeypatch.setattr(decoder, "LIVE_BOX", 20)
     monkeypatch.setattr(decoder, "COARSE_BOX", 16)
     coarse = StateDecoder(session.run.model)
-    latent = session.run.latents_mean[5].astype(np.float64)
+    latent = session.run.latents[5].astype(np.float64)
     live, full = coarse.density(latent, "live"), coarse.density(latent, "full")
     assert live.shape == (16, 16, 16)
     assert full.shape == (BOX, BOX, BOX)
@@ -145,7 +145,7 @@ def test_large_boxes_are_live_at_a_coarser_grid_on_the_same_scale(
 
 
 def test_flexibility_is_the_spread_of_the_densities(session: Session) -> None:
-    volumes = np.stack(list(session.run.latent_volumes(session.run.latents_mean)))
+    volumes = np.stack(list(session.run.latent_volumes(session.run.latents)))
     # All particles of the small run are in the sample.
     assert len(volumes) <= STATES
     np.testing.assert_allclose(session._flexibility(), volumes.std(axis=0), atol=1e-4)

@@ -61,10 +61,10 @@ class ParticleImages:
     def __init__(self, run: Run) -> None:
         """Raises InputError where the particle file is gone or no longer has the run's particles."""
         self.particles = ParticleInput.from_facts(run.config).load_again(RunPaths(run.path).rows)
-        if len(self.particles) != len(run.latents_mean):
+        if len(self.particles) != len(run.latents):
             raise InputError(
                 f"{self.particles.source}: {len(self.particles)} particles, but the run was trained on "
-                f"{len(run.latents_mean)}; put the original file back"
+                f"{len(run.latents)}; put the original file back"
             )
         self.prepared = PreparedParticles(self.particles, ImageSettings.from_facts(run.config["settings"]))
 

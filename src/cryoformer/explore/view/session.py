@@ -30,9 +30,9 @@ class Session:
 
     def __init__(self, run: Run) -> None:
         self.run, analysis = run, run.path / "analysis"
-        self.count = len(run.latents_mean)
+        self.count = len(run.latents)
         self.decoder = StateDecoder(run.model)
-        self.landscape = Landscape(run.latents_mean, read_umap(analysis / "latent_space.npz", self.count))
+        self.landscape = Landscape(run.latents, read_umap(analysis / "latent_space.npz", self.count))
         self.trajectories = find_trajectories(
             analysis / "trajectories", self.landscape.latents, self.landscape.principal
         )
@@ -61,7 +61,7 @@ class Session:
         if state.particle is not None:
             if state.particle >= self.count:
                 raise InputError(f"no particle {state.particle}; the run has {self.count}, counted from 0")
-            return np.asarray(self.run.latents_mean[state.particle], dtype=np.float64)
+            return np.asarray(self.run.latents[state.particle], dtype=np.float64)
         raise InputError("a state needs a map and a place on it, a trajectory and a place along it, or a particle")
 
     def summary(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Session:
         return header, {name: plane / self.sigma for name, plane in planes.items()}
 
     def _flexibility(self) -> np.ndarray:
-        return flexibility(self.run, sampled_states(self.run.latents_mean)).deviation
+        return flexibility(self.run, sampled_states(self.run.latents)).deviation
 
 
 def _refinement(request: SurfaceRequest | DifferenceRequest, volume: np.ndarray) -> int:
