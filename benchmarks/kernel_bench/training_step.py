@@ -8,8 +8,9 @@ import torch
 from lightning_fabric import Fabric
 
 from cryoformer.training.encoder_inputs import KnownLatents
+from cryoformer.training.state import TrainingState
 from cryoformer.training.train_config import Stage, TrainConfig
-from cryoformer.training.trainer import StageState, StageTrainer, StepReport
+from cryoformer.training.trainer import StageTrainer, StepReport
 from kernel_bench.image_kernels import image_kernels
 from kernel_bench.machine import Machine, Timings, Work
 from kernel_bench.network_kernels import network_kernels
@@ -55,7 +56,7 @@ def time_steps(problem: Problem, machine: Machine, steps: int, images_per_state:
             found.copy.append(machine.rate("copy"))
         started = machine.clock()
 
-    trainer.run(StageState(0), report, lambda _: None)
+    trainer.run(TrainingState(problem.model), report, lambda: None)
     return found
 
 

@@ -22,7 +22,7 @@ from cryoformer import __version__
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.decode.factory import model_tensors
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path, write_mrc_volume
+from cryoformer.files import write_mrc_volume, write_text
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
@@ -35,8 +35,9 @@ from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import KnownLatents
 from cryoformer.training.held_out_filter import split_held_out
-from cryoformer.training.schedule import CoarseToFine, Trained
+from cryoformer.training.schedule import CoarseToFine
 from cryoformer.training.start import Start, subspace_start, unaided_start
+from cryoformer.training.state import TrainingState
 from cryoformer.training.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -85,16 +86,16 @@ class Reconstruction:
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
             start = self._start(images, consensus)
-            stages = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
-            trained = stages.train(images, consensus, start)
+            schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
+            trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
             assert trained.covariance is not None
             points = trained.model.points(trained.model.box)
             spread = conditioning(trained.model, points, KnownLatents(trained.latents))
-            self._finish(trained, stages, spread)
-            log.record(stage="done", conditioning=spread, cut_short=stages.cut_short)
-            log.say(f"{'cut short' if stages.cut_short else 'done'} after {log.elapsed / 60:.1f} min")
-            verdict = self._verdict(spread, stages)
+            self._finish(trained, spread)
+            log.record(stage="done", conditioning=spread, cut_short=trained.cut_short)
+            log.say(f"{'cut short' if trained.cut_short else 'done'} after {log.elapsed / 60:.1f} min")
+            verdict = self._verdict(spread, trained)
             log.note(verdict)
         return verdict
 
@@ -168,32 +169,33 @@ class Reconstruction:
             save_tensors(path, dict(vars(linear)), {})
         return linear
 
-    def _finish(self, trained: Trained, stages: CoarseToFine, spread: float) -> None:
+    def _finish(self, trained: TrainingState, spread: float) -> None:
         if not self.main:
             return
         assert trained.latents is not None
         assert trained.covariance is not None
         self.paths.write_latents(trained.latents, trained.covariance)
         tensors, facts = model_tensors(trained.model)
-        facts |= {"conditioning": spread, "cut_short": stages.cut_short}
+        facts |= {"conditioning": spread, "cut_short": trained.cut_short}
         save_tensors(self.paths.checkpoint("model"), tensors, facts)
-        if not stages.goes_on:
+        if not trained.goes_on:
             self.paths.checkpoint("training").unlink(missing_ok=True)
         shutil.rmtree(self.paths.cache, ignore_errors=True)
-        state = "It was CUT SHORT by --max-minutes; these results are preliminary:" if stages.cut_short else "Finished."
-        with atomic_path(self.paths.readme) as temporary:
-            temporary.write_text(readme(str(self.paths.root), state, stages.cut_short))
+        state = (
+            "It was CUT SHORT by --max-minutes; these results are preliminary:" if trained.cut_short else "Finished."
+        )
+        write_text(self.paths.readme, readme(str(self.paths.root), state, trained.cut_short))
 
-    def _verdict(self, spread: float, stages: CoarseToFine) -> str:
+    def _verdict(self, spread: float, trained: TrainingState) -> str:
         root = self.paths.root
         ignored = (
             f"the decoder ignores its latents: densities vary by {spread:.3f} of their own spread. Either the "
             "particles do not move, or the data do not show it."
         )
-        if stages.cut_short:
-            what = "; ".join(stages.cut_short)
+        if trained.cut_short:
+            what = "; ".join(trained.cut_short)
             sentences = [f"{root}: CUT SHORT by --max-minutes: {what}. These results are preliminary."]
-            if stages.goes_on:
+            if trained.goes_on:
                 again = ["cryoformer", "train", str(self.particles.source), "--out", str(root), "--resume"]
                 sentences.append(f"Go on with: {shlex.join(again)}")
             if spread < LEAST_CONDITIONING:

@@ -1,18 +1,15 @@
 """Stage C of a run: the network, one resolution after the other, and what follows each: filter, base, latents."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from cryoformer.checkpoint import flatten_optimizer, load_tensors, save_tensors, unflatten_optimizer
+from cryoformer.checkpoint import save_tensors
 from cryoformer.decode.density_model import ConformationModel
-from cryoformer.decode.factory import model_from_tensors, model_tensors
 from cryoformer.decode.latent_posterior import LATENT_BOX, refine_latents, uncertainty_about
 from cryoformer.images.fourier_images import Images
 from cryoformer.linear.consensus import Consensus
@@ -22,9 +19,10 @@ from cryoformer.training.encoder_inputs import EncoderInputs, FreeLatents, Image
 from cryoformer.training.encoder_latents import encoder_latents
 from cryoformer.training.shared_states import MOST_IMAGES_PER_STATE
 from cryoformer.training.start import Start
+from cryoformer.training.state import TrainingState
 from cryoformer.training.static_density import static_density
 from cryoformer.training.train_config import Stage, TrainConfig, resolve_stages
-from cryoformer.training.trainer import StageState, StageTrainer, StepReport
+from cryoformer.training.trainer import StageTrainer, StepReport
 
 # Of the time left when training begins, what the last base and latents may take: at least and at most.
 CLOSING_SHARE, CLOSING_MOST = 0.15, 0.5
@@ -33,130 +31,109 @@ CLOSING_SHARE, CLOSING_MOST = 0.15, 0.5
 CLOSING_COST = 0.8
 
 
-@dataclass
-class Trained:
-    """The model, and the latents of all images as far as they are known."""
-
-    model: ConformationModel
-    latents: Tensor | None
-    covariance: Tensor | None
-
-
 class CoarseToFine:
-    """Trains the stages in order, and leaves its state in the folder ``checkpoints`` as it goes.
-
-    Attributes:
-        cut_short: what a time limit took away, in words; empty where it took nothing.
-        goes_on: the checkpoint stays, because the last stage is one of those: ``--resume`` goes on with it.
-    """
+    """Trains the stages in order, and leaves its state in the folder ``checkpoints`` as it goes."""
 
     def __init__(
         self, checkpoints: Path, config: TrainConfig, fabric: Fabric, log: RunLog, budget: float | None
     ) -> None:
         self.checkpoints, self.config, self.fabric, self.log, self.budget = checkpoints, config, fabric, log, budget
-        self.cut_short: list[str] = []
-        self.goes_on = False
 
-    def train(self, images: Images, consensus: Consensus, start: Start) -> Trained:
+    def train(self, images: Images, consensus: Consensus, start: Start) -> TrainingState:
         """All stages that are not done yet, on from the checkpoint where there is one."""
-        checkpoint = self.checkpoints / "training.safetensors"
         stages = resolve_stages(self.config, images.box)
         self.images, self.start = images, start
-        state, resumed = StageState(0), None
-        if checkpoint.exists():
-            trained, state, resumed, self.cut_short = _read_checkpoint(checkpoint, images.device)
-            self.log.say(f"continuing in stage {state.stage + 1} of {len(stages)} at step {state.step}")
+        if self._checkpoint.exists():
+            self.state = TrainingState.load(self._checkpoint, images.device)
+            self.log.say(f"continuing in stage {self.state.stage + 1} of {len(stages)} at step {self.state.step}")
         else:
             model = start.model(consensus.local, images.pixel_size_angstrom, self.config)
-            trained = Trained(model, start.latents, start.covariance)
-        trained.model.network.to(images.device)
-        for number in range(state.stage, len(stages)):
-            here = state if number == state.stage else StageState(number)
-            self._stage(trained, here, stages, resumed)
-            resumed = None
-            if not self.goes_on:
-                self._save(StageState(number + 1), trained, None)
-        return trained
+            self.state = TrainingState(model, start.latents, start.covariance)
+        self.state.model.network.to(images.device)
+        for number in range(self.state.stage, len(stages)):
+            self._stage(stages[number:], number, len(stages))
+            if not self.state.goes_on:
+                self.state.begin(number + 1)
+                self._save()
+        return self.state
 
-    def _stage(self, trained: Trained, state: StageState, stages: list[Stage], resumed: "_TrainerState | None") -> None:
-        stage, model = stages[state.stage], trained.model
-        last = state.stage == len(stages) - 1
+    def _stage(self, left: list[Stage], number: int, count: int) -> None:
+        """The first of the stages that are left."""
+        stage, state, model = left[0], self.state, self.state.model
         model.gain = torch.ones_like(model.gain)
-        self.log.stage(f"training at {stage.box} pixels ({state.stage + 1} of {len(stages)})")
-        conditions = self._conditions(trained)
+        self.log.stage(f"training at {stage.box} pixels ({number + 1} of {count})")
+        conditions = self._conditions()
         trainer = StageTrainer(model, self.images.crop(stage.box), conditions, stage, self.config, self.fabric)
-        if resumed is not None:
-            trainer.optimizer.load_state_dict(resumed.optimizer)
-            trainer.average.load_state_dict(resumed.average)
+        if state.optimizer is not None and state.average is not None:
+            trainer.optimizer.load_state_dict(state.optimizer)
+            trainer.average.load_state_dict(state.average)
         trainer.run(
             state,
             partial(self._report, trainer=trainer),
-            partial(self._save, trained=trained, trainer=trainer),
-            self._stage_budget(stages[state.stage :], state),
+            partial(self._save, trainer=trainer),
+            self._stage_budget(left),
         )
-        if last:
-            self._save(state, trained, trainer)
+        if len(left) == 1:
+            self._save(trainer)
         if trainer.time_is_up:
             done = state.step / trainer.steps_per_epoch
-            self._was_cut(f"{done:.1f} of {stage.epochs:g} epochs at {stage.box} pixels", last)
+            self._was_cut(f"{done:.1f} of {stage.epochs:g} epochs at {stage.box} pixels", last=len(left) == 1)
         trainer.finish()
         self._filter(model, trainer)
-        trained.latents = conditions.latents
-        if isinstance(conditions, ImageInputs) and last:
-            self._take_latents(trained, conditions)
-        if trained.latents is None:
+        state.latents = conditions.latents
+        if isinstance(conditions, ImageInputs) and len(left) == 1:
+            self._take_latents(conditions)
+        if state.latents is None:
             return
         if self.config.base and stage.box == self.images.box and self._time_for_base(trainer):
-            self._update_base(model, trainer, trained.latents)
+            self._update_base(model, trainer, state.latents)
         if self.config.refine_latents:
-            trained.latents, trained.covariance = self._refine(model, trained.latents, stage.box)
-        elif last and not self.start.posterior:
-            trained.covariance = uncertainty_about(trained.latents, *self._refine(model, trained.latents, stage.box))
+            state.latents, state.covariance = self._refine(model, state.latents, stage.box)
+        elif len(left) == 1 and not self.start.posterior:
+            state.covariance = uncertainty_about(state.latents, *self._refine(model, state.latents, stage.box))
 
     def _was_cut(self, what: str, last: bool) -> None:
         """The time limit took something away."""
-        self.cut_short.append(what)
-        self.goes_on = self.goes_on or last
+        self.state.cut_short.append(what)
+        self.state.goes_on = self.state.goes_on or last
         self.log.say(f"the time is up (--max-minutes): {what}")
 
-    def _conditions(self, trained: Trained) -> EncoderInputs:
-        config = trained.model.network.config
+    def _conditions(self) -> EncoderInputs:
+        config, latents = self.state.model.network.config, self.state.latents
         if config.encoder == "mlp":
             return ImageInputs(self.images, config.image_box or self.images.box)
-        assert trained.latents is not None
+        assert latents is not None
         if self.config.latents == "free":
-            return FreeLatents(trained.latents, self.config.seed)
-        return KnownLatents(trained.latents, trained.covariance)
+            return FreeLatents(latents, self.config.seed)
+        return KnownLatents(latents, self.state.covariance)
 
-    def _take_latents(self, trained: Trained, conditions: ImageInputs) -> None:
+    def _take_latents(self, conditions: ImageInputs) -> None:
         """The image encoder has done its work: from here on, a latent stands for what it says of an image."""
-        model = trained.model
+        model = self.state.model
         self.log.stage("latents of the image encoder")
         if self.fabric.is_global_zero:
             encoder = model.network.encoder.state_dict()
             facts = {"model": dict(vars(model.network.config))}
             save_tensors(self.checkpoints / "image_encoder.safetensors", encoder, facts)
         found = encoder_latents(model.network, conditions, self.config.subspace.dimension, self.log.advance)
-        model.network, trained.latents = found.network, found.latents
+        model.network, self.state.latents = found.network, found.latents
         dimension = found.latents.shape[1]
         self.log.record(stage="encoder_latents", dimension=dimension, share=found.share)
         self.log.say(f"{dimension} principal components hold {100 * found.share:.1f} % of the variance of F_D")
 
-    def _save(self, state: StageState, trained: Trained, trainer: StageTrainer | None) -> None:
-        """Where training stands: parameters, base, latents, and the optimiser where a stage is under way."""
-        if not self.fabric.is_global_zero:
-            return
-        tensors, facts = model_tensors(trained.model)
-        more, groups = flatten_optimizer(trainer.optimizer.state_dict()) if trainer else ({}, None)
-        if trainer:
-            more |= {f"average.{name}": value for name, value in trainer.average.state_dict().items()}
-        latents = trainer.conditions.latents if trainer else trained.latents
-        more |= {} if latents is None else {"latents": latents}
-        more |= {} if trained.covariance is None else {"covariance": trained.covariance}
-        facts |= dict(vars(state)) | {"elapsed": self.log.elapsed, "optimizer": groups, "cut_short": self.cut_short}
-        save_tensors(self.checkpoints / "training.safetensors", tensors | more, facts)
+    @property
+    def _checkpoint(self) -> Path:
+        return self.checkpoints / "training.safetensors"
 
-    def _stage_budget(self, left: list[Stage], state: StageState) -> Callable[[float], float] | None:
+    def _save(self, trainer: StageTrainer | None = None) -> None:
+        """Where training stands, with the optimiser where a stage is under way."""
+        if trainer is not None:
+            self.state.optimizer, self.state.average = trainer.optimizer.state_dict(), trainer.average.state_dict()
+            self.state.latents = trainer.conditions.latents
+        if self.fabric.is_global_zero:
+            self.state.save(self._checkpoint, self.log.elapsed)
+
+    def _stage_budget(self, left: list[Stage]) -> Callable[[float], float] | None:
         """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left.
 
         What comes after training (base density, latents) is set aside: a share of the time, or, if there is a base,
@@ -166,7 +143,7 @@ class CoarseToFine:
         if self.budget is None:
             return None
         costs = [stage.epochs * (16**2 + stage.box**2) for stage in left]
-        left_seconds, before = max(self.budget - self.log.elapsed_here, 1.0), state.seconds
+        left_seconds, before = max(self.budget - self.log.elapsed_here, 1.0), self.state.seconds
 
         def allowed(seconds_per_image: float) -> float:
             # Only the last stage's pace says what the base will cost.
@@ -232,22 +209,3 @@ class CoarseToFine:
         return refine_latents(
             model, cropped, latents, self.config.latent_states, self.config.seed, lambda done: self.log.advance(done)
         )
-
-
-@dataclass(frozen=True)
-class _TrainerState:
-    """What a stage under way has beside parameters."""
-
-    optimizer: dict[str, Any]
-    average: dict[str, Tensor]
-
-
-def _read_checkpoint(path: Path, device: torch.device) -> tuple[Trained, StageState, _TrainerState | None, list[str]]:
-    tensors, facts = load_tensors(path, device)
-    trained = Trained(model_from_tensors(tensors, facts), tensors.get("latents"), tensors.get("covariance"))
-    state = StageState(facts["stage"], facts["step"], facts["seconds"], facts["held_out_gain"])
-    cut_short = list(facts.get("cut_short", []))
-    if not facts["optimizer"]:
-        return trained, state, None, cut_short
-    average = {name.removeprefix("average."): x for name, x in tensors.items() if name.startswith("average.")}
-    return trained, state, _TrainerState(unflatten_optimizer(tensors, facts["optimizer"]), average), cut_short

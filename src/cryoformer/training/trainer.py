@@ -35,6 +35,7 @@ from cryoformer.model.tiled_attention import small_operations
 from cryoformer.training.encoder_inputs import EncoderInputs
 from cryoformer.training.held_out_filter import HeldOutFilter, held_out_filter, split_held_out
 from cryoformer.training.shared_states import means
+from cryoformer.training.state import TrainingState
 from cryoformer.training.train_config import Stage, TrainConfig
 
 WARM_UP_STEPS = 50
@@ -50,16 +51,6 @@ AVERAGE_DECAY = 0.99
 # A stage ends early where an epoch loses more than this share of the held-out log likelihood: what it learns is noise
 # (if latents are known from the start).
 FALL = 0.02
-
-
-@dataclass
-class StageState:
-    """Where a stage stands; what a checkpoint holds beside parameters and optimiser."""
-
-    stage: int
-    step: int = 0
-    seconds: float = 0.0
-    held_out_gain: float | None = None  # of the last full epoch
 
 
 @dataclass(frozen=True)
@@ -124,9 +115,9 @@ class StageTrainer:
     @small_operations()
     def run(
         self,
-        state: StageState,
+        state: TrainingState,
         report: Callable[[StepReport], None],
-        checkpoint: Callable[[StageState], None],
+        checkpoint: Callable[[], None],
         budget: Callable[[float], float] | None = None,
     ) -> None:
         """Train from ``state`` to the end of the stage, until held-out images lose by it, or the budget is spent.
@@ -182,7 +173,7 @@ class StageTrainer:
                     break
                 state.held_out_gain = gain
             if now - last_saved > self.config.checkpoint_seconds:
-                checkpoint(state)
+                checkpoint()
                 last_saved = time.monotonic()
 
     def finish(self) -> None:
