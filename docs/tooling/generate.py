@@ -9,9 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from code_map import code_map
+from settings_page import settings_page
 
 DOCS = Path(__file__).parents[1]
-PAGES = {"code_map.md": code_map}
+PAGES = {"code_map.md": code_map, "settings.md": settings_page}
 
 
 def main() -> int:

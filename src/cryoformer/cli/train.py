@@ -36,7 +36,7 @@ class TrainingOptions:
         recipe: Settings as a YAML file, the config.yaml of another run for one.
         zdim: Dimensions of the latent space to start with; those that the images do not support vanish.
         epochs: Epochs at every resolution.
-        settings: Any other setting, such as --set model.queries=32; docs/settings.md lists them all.
+        settings: Any other setting, such as --set model.queries=32 (docs/settings.md lists them).
     """
 
     preset: Literal["quick", "default", "paper"] = "default"

@@ -19,7 +19,7 @@ class Stage(Settings):
     """One resolution of the training, :mod:`cryoformer.training.trainer`."""
 
     box: int = Field(ge=8, description="Box the images are Fourier-cropped to (at most their own)")
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=0, description="Passes over the images; fewer where held-out images lose by more")
     batch: int | None = Field(default=None, ge=1, description="Images a step; None: 32 of few images, 128 of many")
 
 
@@ -52,12 +52,12 @@ class TrainConfig(ImageSettings):
     images_per_state: int | None = Field(
         default=None, ge=1, description="Images that share a decoded density; None: as many as their latents allow"
     )
-    learning_rate: float = Field(default=1e-3, gt=0)
-    table_learning_rate: float = Field(default=1e-2, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of the network, at its highest")
+    table_learning_rate: float = Field(default=1e-2, gt=0, description="Of the hash tables")
     latent_learning_rate: float = Field(default=3e-2, gt=0, description="Of free latents")
     refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
     latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
-    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    checkpoint_seconds: float = Field(default=60.0, gt=0, description="Time between checkpoints")
 
     @property
     def fits_subspace(self) -> bool:
