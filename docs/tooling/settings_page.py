@@ -88,7 +88,7 @@ def _option(name: str, hint: Any, default: Any, text: str) -> str:
     argument = _argument(hint)
     flags = [*(argument.aliases or ()), f"--{(argument.name or name).replace('_', '-')}"]
     switch = isinstance(default, bool)
-    value = "" if switch else f" {argument.metavar or _choices(hint) or "VALUE"}"
+    value = "" if switch else f" {argument.metavar or _choices(hint) or 'VALUE'}"
     shown = "needed" if default is inspect.Parameter.empty else "" if default in (None, False, ()) else f"`{default}`"
     return f"| `{', '.join(flags)}{value}` | {_cell(text)} | {shown} |".replace("|1", "\\|1")
 

@@ -11,7 +11,10 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 PACKAGE = "cryoformer"
 # Read by people as they are: plain files of the site.
-PLAIN = ("CITATION.cff", "LICENSE", "constraints.txt", "environment.yml", "Makefile")
+PLAIN = (
+    "CITATION.cff", "LICENSE", "constraints.txt", "environment.yml", "containers/Dockerfile", "containers/cryoformer.def",
+    "containers/cryoformer.lua",
+)  # fmt: skip
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
 
 
