@@ -69,8 +69,8 @@ def test_header_of_a_written_volume(tmp_path, capsys):
     with mrcfile.open(tmp_path / "a.mrc") as mrc:
         assert mrc.data.dtype == np.float32
         assert mrc.is_volume()
-        # The centre of the box, index size // 2 on each axis, lies at 0 A.
-        assert [float(mrc.header.origin[axis]) for axis in "xyz"] == [-4 * 1.5, -3 * 1.5, -2 * 1.5]
+        # As in the maps of RELION and cryoSPARC.
+        assert [float(mrc.header.origin[axis]) for axis in "xyz"] == [0, 0, 0]
         assert float(mrc.header.dmean) == pytest.approx(float(volume.mean()), abs=1e-6)
         assert float(mrc.header.dmax) == pytest.approx(float(volume.max()))
 

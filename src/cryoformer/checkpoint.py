@@ -5,6 +5,8 @@ beside its place and then renamed.
 """
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,26 @@ from cryoformer.files import atomic_path
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and JSON-able facts to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={"facts": json.dumps(facts)})
+        try:
+            save_file(plain, temporary, metadata={"facts": json.dumps(facts)})
+        except SafetensorError as error:
+            # The library hides the number of the system's error in its text.
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), str(error), str(path)) if number else error from error
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a file that :func:`save_tensors` wrote.
 
     Raises:
-        InputError: the file is missing or is not such a file.
+        InputError: the file is missing, may not be read, or is not such a file.
     """
+    if path.exists() and not os.access(path, os.R_OK):
+        raise InputError(
+            f"{path}: no permission to read it; ask its owner for it (chmod -R a+rX {path.absolute().parent.parent})"
+        )
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

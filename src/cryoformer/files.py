@@ -1,7 +1,9 @@
 """Files on disk: written whole or not at all; JSON, arrays, and MRC volumes with an honest header."""
 
+import errno
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,18 @@ from jaxtyping import Float, Float32
 
 from cryoformer.errors import InputError
 
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "the file is larger than the file system allows",
+}
+NOT_ALLOWED = {
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the name is too long",
+}
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -22,22 +36,71 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     So a reader, or a run that is resumed, never meets a half-written file. The temporary name keeps the suffix,
     because some writers (``numpy.savez``) add theirs otherwise. Missing folders are made.
 
+    The file gets the permissions that the umask gives, whatever its writer thinks of (safetensors writes for its owner
+    alone).
+
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or the disk is full.
     """
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {target.parent}: {error.strerror}; give another output") from error
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"cannot write {target}: no permission to write to the folder {target.parent}")
+    make_folder(target.parent)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(mode)
         temporary.replace(target)
+    except OSError as error:
+        if error.errno in NO_ROOM or error.errno in NOT_ALLOWED:
+            raise InputError(f"cannot write {target}: {reason(error)}") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder that can be written to.
+
+    Raises:
+        InputError: it cannot be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {reason(error)}; give another output") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the folder {folder}: no permission; give another output")
+
+
+def check_output(folder: Path, needed_bytes: float = 0.0) -> None:
+    """See before the work that a folder could be made and written to, and that its disk has room; nothing is made.
+
+    Args:
+        needed_bytes: what will be written, roughly.
+
+    Raises:
+        InputError: not so.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise InputError(f"cannot make the folder {folder}: {there} is no folder; give another output")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the folder {there}: no permission; give another output")
+    free = shutil.disk_usage(there).free
+    if free < needed_bytes:
+        raise InputError(
+            f"{folder}: the disk is full: {free / 2**20:.0f} MiB are free, some {needed_bytes / 2**20:.0f} MiB are "
+            "needed; make room, or give another output"
+        )
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused something, and what to do."""
+    if error.errno in NO_ROOM:
+        return f"{NO_ROOM[error.errno]}; make room and give the command again (train: with --resume)"
+    return NOT_ALLOWED.get(error.errno or 0) or error.strerror or str(error)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -114,12 +177,11 @@ def read_mrc_volume(path: Path | str) -> tuple[Float32[np.ndarray, "z y x"], flo
 def write_mrc_volume(path: Path | str, volume: Float[np.ndarray, "z y x"], pixel_size_angstrom: float) -> None:
     """Write a density map ``[z, y, x]`` in float32, whole or not at all.
 
-    The header carries the pixel size, the density statistics and an origin of ``-(size // 2)`` pixels on each axis, so
-    that viewers put the centre of the box (index ``size // 2``) at 0 A and all maps of a run lie on one another.
+    The header carries the pixel size, the density statistics and an origin of 0, as the maps of RELION, cryoSPARC and
+    cryoDRGN do: maps of a run lie on those of the refinement that its particles come from, and a model that was built
+    in one of them fits the others. The rotation centre is voxel ``size // 2`` of each axis.
     """
-    centre = [-(size // 2) * pixel_size_angstrom for size in volume.shape]
     with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(volume, dtype=np.float32))
         mrc.set_volume()
         mrc.voxel_size = pixel_size_angstrom
-        mrc.header.origin.z, mrc.header.origin.y, mrc.header.origin.x = centre

@@ -68,7 +68,7 @@ def test_query_maps_lie_where_their_points_are(tmp_path: Path) -> None:
         origin = np.array([mrc.header.origin.z, mrc.header.origin.y, mrc.header.origin.x])
         shape = mrc.data.shape
     filled = np.nonzero(run.model.window.numpy())
-    expected = (np.array([axis.min() for axis in filled]) - BOX // 2) * PIXEL_SIZE
+    expected = np.array([axis.min() for axis in filled]) * PIXEL_SIZE
     np.testing.assert_allclose(origin, expected)
     assert shape == tuple(int(axis.max() - axis.min()) + 1 for axis in filled)
 

@@ -1,7 +1,5 @@
 """Every way in which a particle file can be wrong: one InputError that names file, row, expectation and remedy."""
 
-import re
-
 import numpy as np
 import pytest
 import starfile
@@ -52,7 +50,7 @@ def test_unparsable_star_says_why(dataset):
 def test_row_cut_short(dataset):
     text = dataset.write().read_text().rstrip().splitlines()
     dataset.path.write_text("\n".join([*text[:-1], "\t".join(text[-1].split()[:5])]))
-    assert re.search(r"particles.star: row 5: rln\w+ is '', expected a finite number \(1 such", error(dataset.path))
+    assert "row 5 of data_particles has 5 values, the table has 13 columns" in error(dataset.path)
 
 
 def test_star_without_particles(dataset):

@@ -93,3 +93,29 @@ def test_two_spellings_of_one_path(dataset):
     dataset.particles.loc[0, "rlnImageName"] = "000002@./first.mrcs"
     particles = load_particles(dataset.write())
     np.testing.assert_array_equal(particles.images(np.array([0]))[0], dataset.stacks["first.mrcs"][1])
+
+
+@pytest.mark.parametrize(
+    "written", ["/old/project/sub/second.mrcs", "/other/sub/second.mrcs", "far/away/sub/second.mrcs"]
+)
+@pytest.mark.parametrize("with_datadir", [True, False])
+def test_ends_of_paths_of_another_place(dataset, tmp_path, written, with_datadir):
+    """A project that has moved, with absolute paths or with some folders less."""
+    dataset.particles["rlnImageName"] = [f"{row + 1}@{written}" for row in (0, 1, 2, 3, 1)]
+    path = dataset.write()
+    job = tmp_path / "Refine3D" / "job9"
+    job.mkdir(parents=True)
+    moved = path.rename(job / path.name)
+    particles = load_particles(moved, tmp_path if with_datadir else None)
+    np.testing.assert_array_equal(particles.images(np.array([3]))[0], dataset.stacks["sub/second.mrcs"][3])
+
+
+def test_a_link_leads_to_the_project(dataset, tmp_path):
+    job = tmp_path / "project" / "Refine3D" / "job9"
+    job.mkdir(parents=True)
+    dataset.folder = tmp_path / "project"
+    dataset.write().rename(job / "run_data.star")
+    (tmp_path / "desk" / "far" / "from" / "it").mkdir(parents=True)
+    link = tmp_path / "desk" / "far" / "from" / "it" / "run_data.star"
+    link.symlink_to(job / "run_data.star")
+    np.testing.assert_array_equal(load_particles(link).images(np.array([0]))[0], dataset.image(0))

@@ -23,9 +23,10 @@ from cryoformer.decode.volume_source import Decode, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import write_json, write_npz
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
+from cryoformer.particles import check_images
 from cryoformer.progress import RunLog
 
 METHOD_FILE, LATENTS_FILE, DECODER_FILE = "method.json", "latents.npz", "decoder.safetensors"
@@ -51,6 +52,7 @@ def fit_baseline(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty: choose another folder")
     particles = source.load(reading.seed)
+    check_images(particles, reading.normalise)
     out.mkdir(parents=True, exist_ok=True)
     with RunLog(out / "metrics.jsonl") as log:
         seconds = None if max_minutes is None else 60.0 * max_minutes
@@ -64,6 +66,7 @@ def fit_baseline(
             "method": method,
             "settings": checked.model_dump(mode="json"),
             "input": source.facts(),
+            "fingerprint": particles.fingerprint,
             "rows": None if particles.rows is None else len(particles.rows),
             "reading": reading.model_dump(mode="json"),
             "max_minutes": max_minutes,
@@ -114,7 +117,8 @@ class BaselineFolder(VolumeSource):
             InputError: they are not there any more.
         """
         reading = ImageSettings.from_facts(self.facts["reading"] | {"device": "cpu"})
-        particles = ParticleInput.from_facts(self.facts["input"]).load(reading.seed)
+        facts = self.facts["input"] | {"fingerprint": self.facts.get("fingerprint")}
+        particles = reopen(self.path, facts).source.load(reading.seed)
         if len(particles) != len(self.latents):
             raise InputError(
                 f"{self.path}: was fitted on {len(self.latents)} particles, its particle file now has {len(particles)}"

@@ -66,6 +66,7 @@ def select(
     random: Annotated[int | None, arg(metavar="N")] = None,
     half: Annotated[int | None, arg(metavar="1|2")] = None,
     seed: Annotated[int, arg(metavar="K")] = 0,
+    particles: OptionalFile = None,
     datadir: OptionalFolder = None,
 ) -> None:
     """Write some particles, of a run or of a particle file, with every column of the file they came from.
@@ -82,22 +83,25 @@ def select(
         random: How many to draw at random.
         half: Half-set, as the file has it, or by the seed.
         seed: Seed of what is drawn.
+        particles: Particle file of the run, where it is no longer found.
         datadir: Folder to look for the image stacks in first.
     """
     from cryoformer.formats.choose import choose_rows
     from cryoformer.formats.load import open_particle_file
     from cryoformer.formats.select import write_selection
+    from cryoformer.particles.repeats import reference_numbers
 
-    particles = source
     if (source / "config.yaml").is_file():
         from cryoformer.explore.selection import LatentCriteria, select_of_run
 
         criteria = LatentCriteria(tuple(cluster), latent_box, name)
-        particles, rows, recorded = select_of_run(source, criteria, ind=ind, random=random, half=half, seed=seed)
-        datadir = datadir or recorded
+        file, rows = select_of_run(
+            source, criteria, ind=ind, random=random, half=half, seed=seed, particles=particles, datadir=datadir
+        )
     elif cluster or latent_box is not None or name is not None:
         raise InputError(f"{source}: --cluster, --latent-box and --name select particles of a run; give its folder")
     else:
         file = open_particle_file(source, datadir)
-        rows = choose_rows(len(file), file.half_set, ind=ind, random=random, half=half, seed=seed)
-    print(f"{write_selection(particles, rows, out, datadir)} ({len(rows)} particles)")
+        images = reference_numbers(file.references) if half is not None and file.lists_images else None
+        rows = choose_rows(len(file), file.half_set, ind=ind, random=random, half=half, seed=seed, images=images)
+    print(f"{write_selection(file, rows, out)} ({len(rows)} particles)")

@@ -19,6 +19,7 @@ def validate(
     full: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     halves: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     preset: Literal["quick", "same"] = "quick",
+    particles: OptionalFile = None,
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
@@ -36,6 +37,7 @@ def validate(
         full: Also train a run on simulated particles that do not move (takes as long as that does).
         halves: Also train two runs on half of the particles each, and compare their states (likewise).
         preset: Settings of the runs that --full and --halves train: quick, or the same as the run's.
+        particles: Particle file of the run, where it is no longer found.
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
@@ -45,7 +47,7 @@ def validate(
     from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions
     from cryoformer.validate.validate import validate as run_validation
 
-    source = ParticleInput(path, datadir, poses, ctf)
+    source = ParticleInput(particles or path, datadir, poses, ctf)
     options = ValidateOptions(nulls, truth, full, halves, preset, reading.seed or 0, reading.given())
     found = run_validation(path, options, source)
     for name, test in found.items():

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from cryoformer.cli.arguments import RunPath, app
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app
 from cryoformer.cli.extras import need
 
 
@@ -16,6 +16,8 @@ def view(
     *,
     port: Annotated[int, arg(metavar="N")] = 0,
     open_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    particles: OptionalFile = None,
+    datadir: OptionalFolder = None,
 ) -> None:
     """Look at a run: move over the landscape of states and see the density change; select and export particles.
 
@@ -25,6 +27,8 @@ def view(
         run: Folder of a run.
         port: Port to listen on; 0 takes a free one.
         open_browser: Open the address in the default browser.
+        particles: Particle file of the run, where it is no longer found.
+        datadir: Folder to look for the image stacks in first.
     """
     need("view", "view")
     from cryoformer.explore.view.server import serve
@@ -38,4 +42,4 @@ def view(
 
             webbrowser.open(address)
 
-    serve(Session(open_run(run)), port, announce)
+    serve(Session(open_run(run), particles, datadir), port, announce)

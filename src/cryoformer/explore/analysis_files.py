@@ -112,7 +112,7 @@ def write_cropped_volume(path: Path, volume: Float[np.ndarray, "d d d"], pixel_s
     corner = [int(axis.min()) if len(axis) else 0 for axis in filled]
     end = [int(axis.max()) + 1 if len(axis) else 1 for axis in filled]
     part = volume[corner[0] : end[0], corner[1] : end[1], corner[2] : end[2]]
-    z, y, x = ((low - size // 2) * pixel_size_angstrom for low, size in zip(corner, volume.shape, strict=True))
+    z, y, x = (low * pixel_size_angstrom for low in corner)
     with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(part, dtype=np.float32))
         mrc.set_volume()

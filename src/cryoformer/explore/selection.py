@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from cryoformer.errors import InputError
 from cryoformer.explore.latent_space import principal_coordinates
 from cryoformer.formats.choose import choose_rows, read_indices
-from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.formats.particle_input import reopen
+from cryoformer.particles.repeats import reference_numbers
 from cryoformer.run.run_folder import open_run
 
 
@@ -36,8 +38,10 @@ def select_of_run(
     random: int | None = None,
     half: int | None = None,
     seed: int = 0,
-) -> tuple[Path, Int[np.ndarray, " m"], Path | None]:
-    """The particle file of a run, rows of it, and the folder in which its stacks were looked for.
+    particles: Path | None = None,
+    datadir: Path | None = None,
+) -> tuple[ParticleFile, Int[np.ndarray, " m"]]:
+    """The particle file of a run, and rows of it; ``particles`` and ``datadir`` say where they are now.
 
     ``ind`` and what is drawn count the particles of the run, which may have been trained on some rows of the file.
 
@@ -46,10 +50,13 @@ def select_of_run(
     """
     run = open_run(path)
     count = len(run.latents)
-    source, datadir, in_file = Path(run.config["particles"]), run.config.get("datadir"), rows_in_file(path, count)
-    halves = None if half is None else open_particle_file(source).half_set
+    file, in_file = reopen(path, run.config, particles, datadir).file, rows_in_file(path, count)
+    halves, images = None, None
+    if half is not None:
+        halves = None if file.half_set is None else file.half_set[in_file]
+        images = reference_numbers(file.references.subset(in_file))
     keep = np.zeros(count, dtype=bool)
-    keep[choose_rows(count, None if halves is None else halves[in_file], ind=ind, half=half, seed=seed)] = True
+    keep[choose_rows(count, halves, ind=ind, half=half, seed=seed, images=images)] = True
     if criteria.clusters:
         keep &= np.isin(_labels(path, count), _known_clusters(path, count, criteria.clusters))
     if criteria.latent_box is not None:
@@ -61,7 +68,7 @@ def select_of_run(
         raise InputError(f"{path}: no particle of the run is in the selection; choose other clusters or wider bounds")
     if random is not None:
         rows = rows[choose_rows(len(rows), None, random=random, seed=seed)]
-    return source, in_file[rows], Path(datadir) if datadir else None
+    return file, in_file[rows]
 
 
 def rows_in_file(path: Path, count: int) -> Int[np.ndarray, " n"]:

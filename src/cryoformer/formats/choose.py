@@ -7,6 +7,7 @@ from jaxtyping import Int, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.formats.cryodrgn.pickled_arrays import load_pickled_arrays
+from cryoformer.particles.repeats import halves_together
 
 
 def choose_rows(
@@ -17,6 +18,7 @@ def choose_rows(
     random: int | None = None,
     half: int | None = None,
     seed: int = 0,
+    images: Int[np.ndarray, " n"] | None = None,
 ) -> Int[np.ndarray, " m"]:
     """Rows (from 0, ascending) that pass all that is asked: listed in ``ind``, of the half-set, then drawn at random.
 
@@ -27,6 +29,7 @@ def choose_rows(
         random: how many to draw, without replacement.
         half: 1 or 2.
         seed: of the draw; the same seed gives the same rows, and the same halves.
+        images: number of each row's image: rows of one image belong to one half.
 
     Raises:
         InputError: a wrong indices file, a half that is neither 1 nor 2, or more rows asked for than there are.
@@ -35,8 +38,10 @@ def choose_rows(
     if half is not None:
         if half not in (1, 2):
             raise InputError(f"--half {half}: expected 1 or 2")
+        images = np.arange(count) if images is None else images
         if half_set is None:
-            half_set = 1 + np.random.default_rng((seed, 1)).permutation(count) % 2
+            half_set = 1 + np.random.default_rng((seed, 1)).permutation(int(images.max()) + 1)[images] % 2
+        half_set = halves_together(half_set, images)
         rows = rows[half_set[rows] == half]
     if random is not None:
         if not 0 < random <= len(rows):

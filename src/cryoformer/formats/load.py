@@ -48,7 +48,7 @@ def open_particle_file(
     path, folder = Path(path), None if datadir is None else Path(datadir)
     if path.is_dir():
         path = file_of_folder(path, with_poses=poses is not None)
-    if poses is None and ctf is None and path.suffix.lower() == CryodrgnFile.suffix_of_poses:
+    if poses is None and ctf is None and path.suffix.lower() == CryodrgnFile.suffix:
         lists, poses, ctf = find_images(path)
         path = _only_list(lists, folder)
     kind = KINDS.get(path.suffix.lower())
@@ -85,7 +85,7 @@ def kind_to_write(target: Path) -> tuple[type[ParticleFile], Path]:
     suffix = target.suffix.lower()
     if target.is_dir() or not suffix:
         return CryodrgnFile, target / CryodrgnFile.posed_name
-    if suffix == CryodrgnFile.suffix_of_poses:
+    if suffix == CryodrgnFile.suffix:
         return CryodrgnFile, target
     if suffix not in TABLES:
         raise InputError(f"{target}: expected a name that ends in .star, .cs or .pkl, or a folder for cryoDRGN's files")

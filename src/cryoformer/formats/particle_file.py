@@ -6,6 +6,7 @@ says :mod:`cryoformer.formats.load`, and nothing else looks at suffixes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +16,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Integer
 
 from cryoformer.errors import InputError
+from cryoformer.formats.fingerprint import fingerprint
+from cryoformer.particles.metadata_check import check_metadata
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import ImageReferences, open_images
 from cryoformer.particles.stack import ImageStacks
@@ -82,7 +85,11 @@ class ParticleFile(ABC):
         """Pixel size per particle, from the file."""
         raise self._cannot_be_downsampled()
 
-    @abstractmethod
+    @property
+    def names(self) -> dict[str, str]:
+        """What the file calls the quantities that :mod:`cryoformer.particles.metadata_check` looks at."""
+        return {}
+
     def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
         """All particles. Everything but the pixels is checked here, before any work starts.
 
@@ -91,8 +98,15 @@ class ParticleFile(ABC):
             require_ctf: False allows files without CTF columns; their CTF is 1 at all frequencies.
 
         Raises:
-            InputError: anything that is missing, does not fit or is no number, with file, row and remedy.
+            InputError: anything that is missing, does not fit or cannot be, with file, row and remedy.
         """
+        particles = self._read(require_images, require_ctf)
+        check_metadata(particles, self.names)
+        return replace(particles, fingerprint=fingerprint(particles))
+
+    @abstractmethod
+    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+        """All particles, before their numbers are looked at."""
 
     def columns(self) -> pd.DataFrame:
         """What the file says of every particle, a row each, under its own names."""

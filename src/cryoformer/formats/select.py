@@ -8,10 +8,12 @@ from jaxtyping import Integer
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.load import open_particle_file
-from cryoformer.formats.particle_file import same_file
+from cryoformer.formats.particle_file import ParticleFile, same_file
 
 
-def write_selection(source: Path, rows: Integer[np.ndarray, " m"], out: Path, datadir: Path | None = None) -> Path:
+def write_selection(
+    source: Path | ParticleFile, rows: Integer[np.ndarray, " m"], out: Path, datadir: Path | None = None
+) -> Path:
     """Write rows of a particle file, in this order, with every column and table of the file.
 
     A STAR file stays as it is but for the rows of its particle table: not one digit changes. An image path that would
@@ -21,7 +23,7 @@ def write_selection(source: Path, rows: Integer[np.ndarray, " m"], out: Path, da
     alone, from any file.
 
     Args:
-        source: the particle file (.star or .cs).
+        source: the particle file (.star, .cs, or cryoDRGN's, whose rows become pickles again).
         rows: numbers from 0.
         out: the file to write, of the same format as ``source``.
         datadir: folder in which the image stacks of ``source`` were looked for first.
@@ -33,13 +35,13 @@ def write_selection(source: Path, rows: Integer[np.ndarray, " m"], out: Path, da
         InputError: no rows, a row that the file does not have, another format, or a file that cannot be read.
     """
     rows = np.asarray(rows, dtype=np.int64)
+    file = source if isinstance(source, ParticleFile) else open_particle_file(source, datadir)
     if len(rows) == 0:
-        raise InputError(f"{source}: the selection is empty; nothing was written")
+        raise InputError(f"{file.path}: the selection is empty; nothing was written")
     if out.suffix.lower() == ".npy":
         with atomic_path(out) as temporary:
             np.save(temporary, rows)
         return out
-    file = open_particle_file(source, datadir)
     if same_file(out, file.path):
         raise InputError(f"{out}: this is the file that the particles come from; give another --out")
     file.write_rows(rows, out)

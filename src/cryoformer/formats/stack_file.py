@@ -58,7 +58,7 @@ class StackFile(ParticleFile):
         """Every image of the stacks."""
         return ImageReferences(self._names, self.stacks.stack_of_row, self.stacks.index_of_row)
 
-    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
+    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
         """The particles of the STAR file beside the stack that refers to it."""
         star = None if self.path.suffix.lower() == LIST_SUFFIX or not self.path.is_file() else star_of_stack(self.path)
         if star is None:

@@ -23,6 +23,7 @@ from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import crop_fourier
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.read_ahead import read_ahead
+from cryoformer.particles.repeats import halves_together, image_numbers
 
 logger = logging.getLogger(__name__)
 # Bytes of a coefficient: image (8), CTF (4), and the image once more after a density was subtracted (8).
@@ -155,7 +156,9 @@ def prepare_images(
 
 
 def _halves(particles: Particles, seed: int) -> Int[Tensor, " n"]:
+    """Those of the file, or drawn; rows of one image are in one half."""
+    images = image_numbers(particles)
     if particles.half_set is not None and len(np.unique(particles.half_set)) == 2:
-        return torch.from_numpy(particles.half_set.astype(np.int64) - 1)
-    order = torch.randperm(len(particles), generator=torch.Generator().manual_seed(seed + 2))
-    return order % 2
+        return torch.from_numpy(halves_together(particles.half_set, images).astype(np.int64) - 1)
+    order = torch.randperm(int(images.max()) + 1, generator=torch.Generator().manual_seed(seed + 2))
+    return order[torch.from_numpy(images)] % 2

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class Particles:
         stacks: the images, or None where only metadata was asked for.
         files: what they were read from, or None for particles made in memory.
         rows: their rows in the file, where these are not all of it.
+        fingerprint: of the whole file (:mod:`cryoformer.formats.fingerprint`), or None for particles made in memory.
     """
 
     source: Path
@@ -64,6 +66,7 @@ class Particles:
     stacks: ImageStacks | None
     files: ParticleFiles | None = None
     rows: Int[np.ndarray, " n"] | None = None
+    fingerprint: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.optics_group)
@@ -125,6 +128,7 @@ class Particles:
             references=None if self.references is None else self.references.subset(rows),
             stacks=None if self.stacks is None else self.stacks.subset(rows),
             files=self.files,
+            fingerprint=self.fingerprint,
             rows=np.array(rows, dtype=np.int64) if self.rows is None else self.rows[rows],
         )
 

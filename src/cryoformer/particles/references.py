@@ -16,6 +16,9 @@ from jaxtyping import Integer
 from cryoformer.errors import InputError
 from cryoformer.particles.stack import ImageStacks, StackHeader, read_stack_header
 
+# So many of the places that were tried are said.
+MOST_PLACES = 12
+
 
 @dataclass(frozen=True)
 class ImageReferences:
@@ -64,18 +67,26 @@ def split_references(names: pd.Series, source: Path) -> ImageReferences:
 def candidates(reference: str, source: Path, datadir: Path | None) -> list[Path]:
     """Where a stack may lie, first choice first.
 
-    Under ``datadir`` (as written, then by name alone); as written if absolute; relative to the STAR file's folder, or
-    to one of the three folders above it (RELION's project folder is two above its job folders); and beside the STAR
-    file by name alone.
+    Under ``datadir``, by the longest end of its path that leads to a file, down to its name alone; as written if
+    absolute; relative to the STAR file's folder, or to one of the three folders above it (RELION's project folder is
+    two above its job folders), as written and then by the ends of its path, for projects that have moved; and beside
+    the STAR file by name alone. Where the STAR file is a link, the folder of what it links to counts too.
     """
-    path, folder = Path(reference), source.absolute().parent
-    found: list[Path] = []
-    if datadir is not None:
-        found += [datadir / path] if not path.is_absolute() else []
-        found += [datadir / path.name]
-    found += [path] if path.is_absolute() else [base / path for base in (folder, *folder.parents[:3])]
-    found += [folder / path.name]
+    path = Path(reference)
+    folders = list(dict.fromkeys((source.absolute().parent, source.resolve().parent)))
+    bases = [base for folder in folders for base in (folder, *folder.parents[:3])]
+    ends = path_ends(path)
+    found = [] if datadir is None else [datadir / end for end in ends]
+    found += [path] if path.is_absolute() else [base / path for base in bases]
+    found += [base / end for end in ends[:-1] for base in bases]
+    found += [folder / path.name for folder in folders]
     return list(dict.fromkeys(found))
+
+
+def path_ends(path: Path) -> list[Path]:
+    """The ends of a path, longest first: all of it (without the root), ..., the name alone."""
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    return [Path(*parts[start:]) for start in range(len(parts))]
 
 
 def first_file(places: Sequence[Path]) -> Path | None:
@@ -143,7 +154,8 @@ def resolve_stacks(references: Sequence[str], source: Path, datadir: Path | None
         tried = candidates(reference, source, datadir)
         path = first_file(tried)
         if path is None:
-            places = ", ".join(str(place) for place in tried)
+            places = ", ".join(str(place) for place in tried[:MOST_PLACES])
+            places += f" and {len(tried) - MOST_PLACES} more places" if len(tried) > MOST_PLACES else ""
             raise InputError(
                 f"{source}: the image stack '{reference}' was not found (tried {places}); put it there or give the "
                 "folder of the stacks as --datadir"

@@ -28,6 +28,27 @@ EXTENSION_LENGTH = slice(92, 96)
 # In mrcfile's field ``extra2``, which starts at byte 112.
 IMOD_FLAGS, IMOD_STAMP = slice(40, 48), 1146047817
 
+OTHER_KINDS = {
+    b"II*\0": "a TIFF file",
+    b"MM\0*": "a TIFF file",
+    b"II+\0": "a TIFF file",
+    b"MM\0+": "a TIFF file",
+    b"\x89HDF": "an HDF5 file (EMAN)",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x93NUMPY": "a NumPy file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"data_": "a STAR file",
+    b"\n# version": "a STAR file",
+    b"# version": "a STAR file",
+}
+OTHER_SUFFIXES = {
+    ".hed": "an IMAGIC file",
+    ".img": "an IMAGIC file",
+    ".spi": "a SPIDER file",
+    ".dm4": "a DigitalMicrograph file",
+}
+
 READABLE_MODES = {0: "int8", 1: "int16", 2: "float32", 6: "uint16", 12: "float16"}
 
 
@@ -63,6 +84,7 @@ def read_stack_header(path: Path) -> StackHeader:
         file = uncompressed(path)
         with file.open("rb") as stream:
             head = bytearray(stream.read(HEADER_BYTES))
+        _check_kind(path, bytes(head))
         header, extension = _parse_header(head)
         status = path.stat()
     except (ValueError, OSError) as error:
@@ -90,6 +112,20 @@ def read_stack_header(path: Path) -> StackHeader:
             f"{size} bytes ({whole} whole images); copy it again"
         )
     return stack
+
+
+def _check_kind(path: Path, head: bytes) -> None:
+    """Refuse files of other kinds by how they begin, before their bytes are taken for numbers of pixels.
+
+    Raises:
+        InputError: another kind of file.
+    """
+    kind = next((kind for start, kind in OTHER_KINDS.items() if head.startswith(start)), None)
+    kind = kind or OTHER_SUFFIXES.get(path.suffix.lower())
+    if kind is not None:
+        raise InputError(
+            f"{path}: is {kind}; only MRC stacks are read: convert it with e2proc2d.py (EMAN2) or relion_preprocess"
+        )
 
 
 def _parse_header(head: bytearray) -> tuple[np.recarray, int]:

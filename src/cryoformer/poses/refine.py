@@ -10,6 +10,7 @@ from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import write_json, write_npz
+from cryoformer.formats.fingerprint import difference
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.particles import check_images
@@ -31,23 +32,24 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
         InputError: anything wrong with the files, or a folder that holds something else.
     """
     usable_device(settings.device)
-    asked = {**source.facts(), **settings.model_dump(mode="json")}
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
-    earlier = _earlier(out, asked)
     listed = source.open()
     particles = listed.read()
+    asked = {**settings.model_dump(mode="json"), "fingerprint": particles.fingerprint}
+    earlier = _earlier(out, asked)
     target = listed.posed_path(out)
     if earlier.get("finished"):
         return f"{target}: is there already; nothing to do"
-    check_images(particles)
-    write_json(record, {"asked": asked, "finished": False})
+    check_images(particles, settings.normalise)
+    facts = {"input": source.facts(), "asked": asked}
+    write_json(record, facts | {"finished": False})
     with RunLog(None) as log:
         found = refine_poses(particles, settings, out / "cache", checkpoint, log)
         log.say(f"done in {log.elapsed / 60:.1f} min")
     listed.write_posed(found.kept.applied(particles), out)
     mean, covariance = found.kept.mean.numpy(), found.kept.covariance.numpy()
     write_npz(out / POSTERIORS, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)
-    write_json(record, {"asked": asked, "finished": True, **_result(found)})
+    write_json(record, facts | {"finished": True, **_result(found)})
     checkpoint.unlink()
     shutil.rmtree(out / "cache", ignore_errors=True)
     return f"{target}: {_sentence(found.kept)}"
@@ -63,9 +65,12 @@ def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         found: dict[str, Any] = json.loads((out / RECORD).read_text())
-    except (OSError, ValueError):
-        found = {}
-    if found.get("asked") != asked:
+        before = found["asked"]
+        same = all(before[name] == asked[name] for name in asked if name != "fingerprint")
+        same = same and not difference(before["fingerprint"], asked["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
         raise InputError(
             f"{out}: exists, and holds no refinement of these particles with these settings: choose another"
         )

@@ -32,7 +32,7 @@ from cryoformer.decode.factory import model_from_tensors
 from cryoformer.decode.volume_source import VolumeSource, linear_decoder
 from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import reopen
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Run(VolumeSource):
         Raises:
             InputError: the particle file is gone, or no longer has the run's particles.
         """
-        columns = ParticleInput.from_facts(self.config).open().columns()
+        columns = reopen(self.path, self.config).file.columns()
         rows = RunPaths(self.path).rows
         if rows.exists():
             columns = columns.iloc[np.load(rows, allow_pickle=False)]

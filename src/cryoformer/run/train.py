@@ -2,14 +2,13 @@
 
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cryoformer import __version__
 from cryoformer.errors import InputError
 from cryoformer.files import write_npy
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
 from cryoformer.particles import Particles, check_images
 from cryoformer.progress import said_before
 from cryoformer.run.readme import readme
@@ -53,19 +52,19 @@ def train(
     paths = RunPaths(Path(out))
     with said_before() as said:
         if resume:
-            config, source = _settings_of(paths, source)
+            config, known = _settings_of(paths, source)
             if paths.is_done:
                 return f"{out}: this run is finished; nothing to do"
-            particles = source.load_again(paths.rows)
+            particles = known.read(paths.rows)
         else:
             config = load_config(preset, recipe, overrides)
             if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
                 raise InputError(f"{out}: exists and is not empty: choose another folder, or continue with --resume")
             particles = particles or source.load(config.seed)
-        check_images(particles)
+        check_images(particles, config.normalise)
     try:
         if not resume:
-            _begin(paths, particles, _facts(source, preset, max_minutes, config))
+            _begin(paths, particles, _facts(source, particles.fingerprint, preset, max_minutes, config))
         return Reconstruction(paths, particles, config, max_minutes, said=said, log_file=log_file).run()
     except Exception:
         if not resume:
@@ -82,23 +81,34 @@ def _begin(paths: RunPaths, particles: Particles, facts: dict[str, Any]) -> None
     paths.write_config(facts)
 
 
-def _settings_of(paths: RunPaths, given: ParticleInput) -> tuple[TrainConfig, ParticleInput]:
+def _settings_of(paths: RunPaths, given: ParticleInput) -> tuple[TrainConfig, Reopened]:
+    """The settings that a run began with, and its particle file: as given now, for files move."""
     facts = paths.read_config()
-    recorded = ParticleInput.from_facts(facts)
-    if recorded.particles != given.particles.resolve():
+    recorded = ParticleInput.from_facts(facts).particles
+    same_place = given.particles.resolve() == recorded or not given.particles.exists()
+    try:
+        known = reopen(paths.root, facts, None if same_place else given.particles, given.datadir)
+    except InputError as error:
         raise InputError(
-            f"{paths.root}: this run is of {recorded.particles}, not of {given.particles}: give that file, or a new "
+            f"{paths.root}: this run is of {recorded}, not of {given.particles} ({error}): give that file, or a new "
             "--out"
+        ) from None
+    if not same_place and not known.recorded:
+        # Runs of version 0.1.0 know their particle file by its place alone.
+        raise InputError(
+            f"{paths.root}: this run is of {recorded}, not of {given.particles}: give that file, or a new --out"
         )
-    # Images may have moved since; everything else is as it was.
-    return load_config("default", None, facts["settings"]), replace(recorded, datadir=given.datadir or recorded.datadir)
+    return load_config("default", None, facts["settings"]), known
 
 
-def _facts(source: ParticleInput, preset: str, max_minutes: float | None, config: TrainConfig) -> dict[str, Any]:
+def _facts(
+    source: ParticleInput, record: dict[str, Any] | None, preset: str, max_minutes: float | None, config: TrainConfig
+) -> dict[str, Any]:
     return {
         "cryoformer": __version__,
         "command": " ".join(["cryoformer", *sys.argv[1:]]),
         **source.facts(),
+        "fingerprint": record,
         "preset": preset,
         "max_minutes": max_minutes,
         "settings": config.model_dump(mode="json"),

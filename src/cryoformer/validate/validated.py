@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors
-from cryoformer.errors import InputError
 from cryoformer.formats.job_folder import holds_particles
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.grids import crop_volume
@@ -69,7 +68,7 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
     else:
         run, config = None, load_config(overrides=dict(reading))
         particles = source.load(config.seed)
-    check_images(particles)
+    check_images(particles, config.normalise)
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         with RunLog(None) as log:
             log.stage("reading images")
@@ -81,11 +80,9 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
 
 def _of_run(paths: RunPaths, given: ParticleInput) -> tuple[ParticleInput, TrainConfig, Particles]:
     facts = paths.read_config()
-    recorded = ParticleInput.from_facts(facts)
-    if not recorded.particles.exists():
-        raise InputError(f"{paths.root}: its particles are gone from {recorded.particles}; put them back to validate")
-    source = ParticleInput(**vars(recorded) | {"datadir": given.datadir or recorded.datadir})
-    return source, load_config("default", None, facts["settings"]), source.load_again(paths.rows)
+    named = given.particles if given.particles != paths.root else None
+    known = reopen(paths.root, facts, named, given.datadir)
+    return known.source, load_config("default", None, facts["settings"]), known.read(paths.rows)
 
 
 def _ready(

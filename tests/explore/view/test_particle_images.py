@@ -8,6 +8,7 @@ import pytest
 from cryoformer.errors import InputError
 from cryoformer.explore.view.particle_images import ParticleImages, densest_direction, in_plane_angle, turn
 from cryoformer.explore.view.session import Session
+from cryoformer.formats.particle_input import reopen
 from cryoformer.imaging.rotations import matrix_from_euler
 from cryoformer.run.run_folder import open_run
 
@@ -62,4 +63,4 @@ def test_a_particle_file_that_has_changed_is_noticed(own_run: Path) -> None:
     run = open_run(own_run)
     run.latents = run.latents[:50]
     with pytest.raises(InputError, match="100 particles"):
-        ParticleImages(run)
+        ParticleImages(run, reopen(run.path, run.config))

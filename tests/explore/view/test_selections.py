@@ -8,12 +8,12 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.explore.view.selections import Selections
-from cryoformer.formats.load import load_particles
+from cryoformer.formats.load import load_particles, open_particle_file
 
 
 @pytest.fixture
 def selections(own_run: Path, made_run: Path) -> Selections:
-    return Selections(own_run, made_run.parent / "particles.star", None, 100)
+    return Selections(own_run, lambda: open_particle_file(made_run.parent / "particles.star"), 100)
 
 
 def test_rows_are_saved_sorted_and_once(selections: Selections) -> None:
@@ -37,7 +37,7 @@ def test_the_export_holds_the_selected_particles(selections: Selections, made_ru
 
 def test_a_run_on_some_rows_of_a_file_exports_those(selections: Selections, own_run: Path, made_run: Path) -> None:
     np.save(own_run / "rows.npy", np.arange(10, 20))
-    of_subset = Selections(own_run, made_run.parent / "particles.star", None, 10)
+    of_subset = Selections(own_run, lambda: open_particle_file(made_run.parent / "particles.star"), 10)
     of_subset.save("two", np.array([0, 9]))
     exported = load_particles(of_subset.export("two"))
     original = load_particles(made_run.parent / "particles.star")
@@ -59,7 +59,7 @@ def test_rows_that_the_run_does_not_have_are_refused(selections: Selections, row
 
 
 def test_without_the_particle_file_the_export_says_so(selections: Selections) -> None:
-    gone = Selections(selections.run, Path("gone.star"), None, 100)
+    gone = Selections(selections.run, lambda: open_particle_file("gone.star"), 100)
     gone.save("some", np.array([1]))
     with pytest.raises(InputError, match=r"gone\.star"):
         gone.export("some")

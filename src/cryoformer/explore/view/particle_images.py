@@ -19,7 +19,7 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from cryoformer.errors import InputError
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import Reopened
 from cryoformer.images.preparation import PreparedParticles
 from cryoformer.images.settings import ImageSettings
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells
@@ -58,9 +58,9 @@ class ClassAverage:
 class ParticleImages:
     """The images of a run's particles, protein white."""
 
-    def __init__(self, run: Run) -> None:
-        """Raises InputError where the particle file is gone or no longer has the run's particles."""
-        self.particles = ParticleInput.from_facts(run.config).load_again(RunPaths(run.path).rows)
+    def __init__(self, run: Run, source: Reopened) -> None:
+        """Raises InputError where the particle file no longer has the run's particles."""
+        self.particles = source.read(RunPaths(run.path).rows)
         if len(self.particles) != len(run.latents):
             raise InputError(
                 f"{self.particles.source}: {len(self.particles)} particles, but the run was trained on "

@@ -1,6 +1,7 @@
 """Named selections: RUN/selections/NAME.npy (particles of the run from 0, ascending), exported as particle files."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Int
 from cryoformer.errors import InputError
 from cryoformer.explore.selection import rows_in_file
 from cryoformer.files import write_npy
-from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.select import write_selection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
@@ -19,9 +20,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 class Selections:
     """The selections of one run. Nothing is ever read or written outside its folder."""
 
-    def __init__(self, run: Path, particles: Path | None, datadir: Path | None, count: int) -> None:
-        self.run, self.folder, self.count = run, run / "selections", count
-        self.particles, self.datadir = particles, datadir
+    def __init__(self, run: Path, source: Callable[[], ParticleFile], count: int) -> None:
+        """``source`` finds the particle file of the run, when it is wanted."""
+        self.run, self.folder, self.count, self.source = run, run / "selections", count, source
 
     def names(self) -> list[dict[str, Any]]:
         """Name and number of particles of each, by name."""
@@ -71,10 +72,8 @@ class Selections:
             InputError: no such selection, or the run's particle file is gone.
         """
         rows = rows_in_file(self.run, self.count)[self.load(name)]
-        if self.particles is None or not self.particles.is_file():
-            raise InputError(f"the particle file of this run, {self.particles}, is not there; put it back to export")
-        suffix = open_particle_file(self.particles).suffix or ".npy"
-        return write_selection(self.particles, rows, self._path(name, suffix), self.datadir)
+        file = self.source()
+        return write_selection(file, rows, self._path(name, file.suffix or ".npy"))
 
     def _path(self, name: str, suffix: str) -> Path:
         if not NAME.fullmatch(name):

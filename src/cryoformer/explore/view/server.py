@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -46,9 +45,7 @@ class Viewer:
 
     def __init__(self, session: Session, guard: Guard) -> None:
         self.session, self.guard = session, guard
-        config = session.run.config
-        particles, datadir = (Path(config[k]) if config.get(k) else None for k in ("particles", "datadir"))
-        self.selections = Selections(session.run.path, particles, datadir, session.count)
+        self.selections = Selections(session.run.path, lambda: session.source.file, session.count)
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
         self._open: WeakSet[web.WebSocketResponse] = WeakSet()
         self._assets = {path: (files(__package__) / "static" / name).read_bytes() for path, (name, _) in PAGE.items()}

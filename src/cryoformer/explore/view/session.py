@@ -19,6 +19,7 @@ from cryoformer.explore.view.surface import Surface, isosurface, values_at
 from cryoformer.explore.view.trajectories import find_trajectories, latent_along
 from cryoformer.explore.view.wire import pack
 from cryoformer.explore.viewpoint import contour_level
+from cryoformer.formats.particle_input import Reopened, reopen
 from cryoformer.run.run_folder import Run
 
 REFINED_BOX = 100
@@ -28,8 +29,10 @@ REFINED_BOX = 100
 class Session:
     """A finished run with what ``analyze`` added to it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, particles: Path | None = None, datadir: Path | None = None) -> None:
+        """``particles`` and ``datadir``: where the run's particle file and its stacks are, if not where they were."""
         self.run, analysis = run, run.path / "analysis"
+        self._particles, self._datadir = particles, datadir
         self.count = len(run.latents)
         self.decoder = StateDecoder(run.model)
         self.landscape = Landscape(run.latents, read_umap(analysis / "latent_space.npz", self.count))
@@ -42,9 +45,14 @@ class Session:
         self.colourings = Colourings(analysis, run.box, lambda: self.mean_density > self.level, self._flexibility)
 
     @cached_property
+    def source(self) -> Reopened:
+        """The particle file, looked for when first wanted: the viewer works without it."""
+        return reopen(self.run.path, self.run.config, self._particles, self._datadir)
+
+    @cached_property
     def particles(self) -> ParticleImages:
-        """The particle file, opened when first looked at: the viewer works without it."""
-        return ParticleImages(self.run)
+        """The images of the particles."""
+        return ParticleImages(self.run, self.source)
 
     def latent(self, state: State) -> Float[np.ndarray, " k"]:
         """Latent of a state.

@@ -11,6 +11,7 @@ from cryoformer.formats.cryodrgn.particles import ctf_parameters, optics_groups,
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.relion.particle_file import RelionFile, referring_files
 from cryoformer.particles.header_check import check_headers
+from cryoformer.particles.metadata_check import NAMES
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import ImageReferences
 from cryoformer.particles.stack import ImageStacks
@@ -26,8 +27,8 @@ class CryodrgnFile(ParticleFile):
     ``path`` is that of the file of images.
     """
 
+    suffix = ".pkl"
     posed_name = "poses.pkl"
-    suffix_of_poses = ".pkl"
 
     def __init__(self, images: ParticleFile, poses: Path, ctf: Path) -> None:
         super().__init__(images.path, images.datadir)
@@ -51,8 +52,14 @@ class CryodrgnFile(ParticleFile):
         """Of the file of images."""
         return self.images.half_set
 
-    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
-        """All particles. A stack or a list of stacks must be there even without ``require_images``."""
+    @property
+    def names(self) -> dict[str, str]:
+        """Which pickle a quantity comes from."""
+        of_ctf = {key: f"{name} in {self.ctf.name}" for key, name in NAMES.items()}
+        return of_ctf | {"shift": f"the shift in {self.poses.name}", "half_set": self.images.names.get("half_set", "")}
+
+    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+        """A stack or a list of stacks must be there even without ``require_images``."""
         references = self.references
         stacks = self.stacks if require_images or self.images.is_stacks else None
         rotations, fractions = read_poses(self.poses)
@@ -99,6 +106,18 @@ class CryodrgnFile(ParticleFile):
             f" ({fitting[0]}, which lists some of them, has {rows}: give it in place of the stack)" if fitting else ""
         )
 
+    def write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+        """As pickles, with a STAR file for the images; or, in the format of the file of images, its rows alone."""
+        if self.images.suffix and out.suffix.lower() == self.images.suffix:
+            self.images.write_rows(rows, out)
+        else:
+            super().write_rows(rows, out)
+
+    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+        particles = self.read(require_images=False)
+        self.check_rows(rows, len(particles))
+        self.write(particles.subset(rows), out, self.datadir, None)
+
     def _write_posed(self, particles: Particles, target: Path) -> None:
         self.write(particles, target, self.datadir, None)
 
@@ -130,7 +149,7 @@ def find_images(poses: Path) -> tuple[list[Path], Path, Path]:
     if missing or not lists:
         names = ", ".join(missing or IMAGE_LISTS)
         raise InputError(
-            f"{poses.parent}: {'' if missing else 'none of '}{names} found; give the images, with cryoDRGN's files as "
+            f"{poses}: {'' if missing else 'none of '}{names} found; give the images, with cryoDRGN's files as "
             "--poses POSES.pkl --ctf CTF.pkl"
         )
     return lists[:1] if lists[0].name == IMAGE_LISTS[0] else lists, poses, ctf

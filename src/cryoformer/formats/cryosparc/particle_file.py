@@ -67,8 +67,12 @@ class CryosparcFile(ParticleFile):
         """``blob/psize_A``."""
         return self.table.positive("blob/psize_A")
 
-    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
-        """All particles."""
+    @property
+    def names(self) -> dict[str, str]:
+        """Fields."""
+        return cryosparc.NAMES
+
+    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
         table = self.table
         rotations, shifts = cryosparc.poses(table)
         ctf = cryosparc.ctf_parameters(table, require_ctf)

@@ -25,6 +25,22 @@ from cryoformer.particles.references import ImageReferences
 
 logger = logging.getLogger(__name__)
 
+# What the check of metadata names.
+NAMES = {
+    "voltage": "ctf/accel_kv",
+    "cs": "ctf/cs_mm",
+    "contrast": "ctf/amp_contrast",
+    "defocus": "ctf/df1_A or ctf/df2_A",
+    "defocus_angle": "ctf/df_angle_rad",
+    "phase_shift": "ctf/phase_shift_rad",
+    "b_factor": "ctf/bfactor",
+    "pixel_size": "blob/psize_A",
+    "shift": "the shift of the alignment",
+    "half_set": "alignments3D/split",
+}
+# Rotation vectors are of half a turn at most; whole turns more are the same rotation, but not many.
+LONGEST_POSE = 6 * np.pi
+
 
 def image_references(table: CryosparcTable) -> ImageReferences:
     """``blob/path`` and ``blob/idx``. A leading ``>`` says "relative to this file" and is no part of the name."""
@@ -104,6 +120,8 @@ def poses(table: CryosparcTable) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.n
         vectors, origins, pixel_sizes = _of_class_fields(table, classes)
     else:
         raise InputError(f"{table.source}: no poses: alignments3D/pose is missing; {remedy('alignments3D/pose')}")
+    turn = np.linalg.norm(vectors, axis=1)
+    table.check_range("the length of the pose", turn, turn <= LONGEST_POSE, "radians (degrees?)")
     rotations = np.swapaxes(Rotation.from_rotvec(vectors).as_matrix(), -1, -2)
     return rotations, 0.0 - origins * pixel_sizes[:, None]
 

@@ -65,8 +65,12 @@ class RelionFile(ParticleFile):
         """Of whichever columns say it."""
         return relion.pixel_sizes_angstrom(self.table)
 
-    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
-        """All particles."""
+    @property
+    def names(self) -> dict[str, str]:
+        """Columns."""
+        return relion.NAMES
+
+    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
         table = self.table
         relion.check_supported(table)
         rotations, ctf = relion.rotations(table), relion.ctf_parameters(table, require_ctf)

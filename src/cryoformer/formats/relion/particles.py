@@ -9,6 +9,7 @@ names in both tables, so files between the two (an optics table, but origins in 
 import logging
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Integer
 
@@ -29,19 +30,54 @@ CTF_COLUMNS = (
     "rlnAmplitudeContrast",
 )
 
+# Angles may go round more than once, but not often.
+LARGEST_ANGLE = 1080.0
+# So many particles show directions enough for the unit of their angles.
+MANY = 20
+
+# What the check of metadata names.
+NAMES = {
+    "voltage": "rlnVoltage",
+    "cs": "rlnSphericalAberration",
+    "contrast": "rlnAmplitudeContrast",
+    "defocus": "rlnDefocusU or rlnDefocusV",
+    "defocus_angle": "rlnDefocusAngle",
+    "phase_shift": "rlnPhaseShift",
+    "b_factor": "rlnCtfBfactor",
+    "pixel_size": "the pixel size",
+    "shift": "the origin (rlnOriginXAngst, rlnOriginYAngst, or rlnOriginX, rlnOriginY in pixels)",
+    "half_set": "rlnRandomSubset",
+}
+
 
 def check_supported(table: RelionTable) -> None:
+    """Refuse subtomograms and tilt series.
+
+    Raises:
+        InputError: the rows are no images of single particles.
+    """
     if np.any(table.numbers("rlnImageDimensionality", 2.0) != 2):
         raise InputError(f"{table.source}: the images are subtomograms (rlnImageDimensionality is not 2); expected 2D")
-    tilts = [name for name in ("rlnTomoVisibleFrames", "rlnTomoName") if table.has(name)]
-    if tilts:
+    tilts = [name for name in table.columns if name.startswith("rlnTomo")]
+    if tilts or _is_tilt_series(table):
         raise InputError(
-            f"{table.source}: the particles are of tilt series ({tilts[0]}), several images each; expected one image a "
-            "particle"
+            f"{table.source}: the particles are of tilt series "
+            f"({tilts[0] if tilts else 'rlnCtfScalefactor falls over the rows of each rlnGroupName'}), several images "
+            "each; expected one image a particle"
         )
     unused = [name for name in ("rlnBeamTiltX", "rlnOddZernike", "rlnEvenZernike", "rlnMagMat00") if table.has(name)]
     if unused:
         logger.info("%s: higher aberrations and anisotropic magnification are not modelled", table.source)
+
+
+def _is_tilt_series(table: RelionTable) -> bool:
+    """Whether the rows of a group are one particle at several tilts, dimmed by the cosine of the tilt."""
+    if not (table.has("rlnCtfScalefactor") and "rlnGroupName" in table.particles.columns):
+        return False
+    scale, group = table.numbers("rlnCtfScalefactor"), table.particles["rlnGroupName"].astype(str).to_numpy()
+    by_group = pd.Series(scale).groupby(group)
+    several = by_group.transform("size").to_numpy() > 1
+    return bool(several.any() and (by_group.transform("nunique").to_numpy()[several] > 1).mean() > 0.5)
 
 
 def rotations(table: RelionTable) -> Float[np.ndarray, "n 3 3"]:
@@ -51,7 +87,17 @@ def rotations(table: RelionTable) -> Float[np.ndarray, "n 3 3"]:
             f"{table.source}: no poses: {', '.join(missing)} missing; run a 3D refinement (RELION's Refine3D, or a "
             "consensus refinement elsewhere) and give the STAR file that it writes"
         )
-    return matrix_from_euler(np.stack([table.numbers(name) for name in POSE_COLUMNS], axis=1))
+    angles = np.stack([table.numbers(name) for name in POSE_COLUMNS], axis=1)
+    for number, name in enumerate(POSE_COLUMNS):
+        table.check_range(name, np.abs(angles[:, number]) <= LARGEST_ANGLE, "an angle in degrees (a column shifted?)")
+    largest = np.abs(angles).max()
+    if len(table) >= MANY and 0 < largest <= 2 * np.pi and len(np.unique(angles)) > 3:
+        row = int(np.abs(angles).max(axis=1).argmax())
+        raise InputError(
+            f"{table.source}: the largest of all angles is {largest:.4g} (row {row + 1}), as if "
+            f"{', '.join(POSE_COLUMNS)} were in radians; expected degrees; correct the file"
+        )
+    return matrix_from_euler(angles)
 
 
 def ctf_parameters(table: RelionTable, required: bool) -> CTFParameters:

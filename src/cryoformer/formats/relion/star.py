@@ -52,15 +52,23 @@ def particle_tables(star: StarText) -> tuple[TableText, TableText | None]:
         InputError: no table has images.
     """
     particles = [table for table in star.tables if "rlnImageName" in table.columns]
+    # An empty table beside one with rows takes nothing away.
+    particles = [table for table in particles if star.count(table)] or particles[:1]
     if not particles:
         found = ", ".join(f"data_{table.name} ({len(table.columns)} columns)" for table in star.tables) or "no tables"
         raise InputError(
             f"{star.path}: no table with the column rlnImageName (found {found}); expected a particle STAR file, "
             "as RELION's Extract, Refine3D or Class3D write it"
         )
-    named = [table for table in particles if table.name == "particles"]
     optics = [table for table in star.tables if table.name == "optics"]
-    return (named or particles)[0], optics[0] if optics else None
+    for what, tables in (("list particles", particles), ("are data_optics", optics)):
+        if len(tables) > 1:
+            counts = ", ".join(f"data_{table.name}: {star.count(table)} rows" for table in tables)
+            raise InputError(
+                f"{star.path}: {len(tables)} tables {what} ({counts}); join them into one (relion_star_handler "
+                "--combine), or keep one of them in a file of its own"
+            )
+    return particles[0], optics[0] if optics else None
 
 
 def write_particles_star(

@@ -99,6 +99,14 @@ class StarText:
         place = self.text.find(b"\n", start, stop)
         return stop if place < 0 else place + 1
 
+    def count(self, table: TableText) -> int:
+        """Number of rows, by the lines that hold values."""
+        return int(sum(self._is_row(table))) if table.is_loop else 1
+
+    def _is_row(self, table: TableText) -> list[bool]:
+        lines = self.text[table.start : table.stop].split(b"\n")
+        return [bool(line) and not line.isspace() and not line.lstrip().startswith(b"#") for line in lines]
+
     def frame(self, table: TableText) -> pd.DataFrame:
         """The values of a table, numbers as numbers; a table of name-value pairs has one row.
 
@@ -117,19 +125,44 @@ class StarText:
         if not table.columns or not rows or rows.isspace():
             return pd.DataFrame(columns=list(table.columns))
         text_columns = {place: str for place, column in enumerate(table.columns) if column in TEXT_COLUMNS}
-        with warnings.catch_warnings(action="ignore", category=pd.errors.DtypeWarning):
-            frame = pd.read_csv(
-                BytesIO(rows),
-                sep=r"\s+",
-                header=None,
-                index_col=False,
-                dtype=text_columns,
-                keep_default_na=False,
-                na_values=["nan", "NaN", "<NA>"],
-            )
-        if frame.shape[1] != len(table.columns):
-            raise ValueError(f"data_{table.name} has {len(table.columns)} columns and rows of {frame.shape[1]} values")
+        try:
+            with warnings.catch_warnings(action="ignore", category=pd.errors.DtypeWarning):
+                frame = pd.read_csv(
+                    BytesIO(rows),
+                    sep=r"\s+",
+                    header=None,
+                    index_col=False,
+                    dtype=text_columns,
+                    keep_default_na=False,
+                    na_values=["nan", "NaN", "<NA>"],
+                )
+        except ValueError:
+            # The library counts lines in its own way; say which row it is.
+            self._check_counts(table, rows, -1)
+            raise
+        # A row that is too short is filled up with nothing, and an open quote takes in the rows after it.
+        last = frame.iloc[:, -1]
+        filled = last.isna() if pd.api.types.is_numeric_dtype(last) else last.isna() | (last == "")
+        if frame.shape[1] != len(table.columns) or filled.any() or b'"' in rows:
+            self._check_counts(table, rows, len(frame))
         return frame.set_axis(list(table.columns), axis="columns")
+
+    def _check_counts(self, table: TableText, rows: bytes, found: int) -> None:
+        """See that every row has as many values as the table has columns.
+
+        Raises:
+            ValueError: one has not, with its number.
+        """
+        lines = [line for line in rows.split(b"\n") if line and not line.isspace()]
+        for number, line in enumerate(lines, start=1):
+            values = VALUE.findall(line) if b'"' in line or b"'" in line else line.split()
+            if len(values) != len(table.columns):
+                raise ValueError(
+                    f"row {number} of data_{table.name} has {len(values)} values, the table has {len(table.columns)} "
+                    "columns"
+                )
+        if found != len(lines):
+            raise ValueError(f"data_{table.name} has {len(lines)} rows, of which {found} can be read; is a quote open?")
 
     def _pairs(self, table: TableText) -> dict[str, bytes]:
         """Name and value of a table without loop, the value as it is written."""
@@ -156,8 +189,7 @@ class StarText:
 
     def _edited_rows(self, edit: TableEdit) -> Iterator[bytes]:
         lines = self.text[edit.table.start : edit.table.stop].split(b"\n")
-        is_row = [bool(line) and not line.isspace() and not line.lstrip().startswith(b"#") for line in lines]
-        places = np.flatnonzero(is_row)
+        places = np.flatnonzero(self._is_row(edit.table))
         rows = np.arange(len(places)) if edit.rows is None else edit.rows
         if len(rows) and (rows.min() < 0 or rows.max() >= len(places)):
             raise InputError(f"{self.path}: no row {rows.max()} in data_{edit.table.name}, it has {len(places)}")

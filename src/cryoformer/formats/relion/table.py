@@ -23,8 +23,13 @@ class RelionTable:
     def __len__(self) -> int:
         return len(self.particles)
 
+    @property
+    def columns(self) -> list[str]:
+        """All columns, of both tables."""
+        return [*self.particles.columns, *([] if self.optics is None else self.optics.columns)]
+
     def has(self, column: str) -> bool:
-        return column in self.particles.columns or (self.optics is not None and column in self.optics.columns)
+        return column in self.columns
 
     def numbers(self, column: str, default: float | None = None) -> Float[np.ndarray, " n"]:
         """A numeric column per particle, from the optics table if it has it; ``default`` where the column is absent.
