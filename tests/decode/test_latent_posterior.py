@@ -15,9 +15,10 @@ from cryoformer.decode.latent_posterior import (
     uncertainty_about,
 )
 from cryoformer.images.fourier_images import SliceProjector
-from cryoformer.imaging.fourier import half_plane_weights, radii
+from cryoformer.imaging.fourier import crop_fourier, half_plane_weights, radii
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
+from decode.test_density_model import blob_model
 from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
@@ -75,6 +76,40 @@ def test_likelihoods_are_those_of_every_state_by_itself(moving) -> None:
         # White noise: one deviation for all shells. The whole plane counts every pair twice.
         expected = -(change * weights).sum(dim=(1, 2)) / 2
         assert torch.allclose(found[:, number], expected, rtol=0, atol=0.03 * float(expected.std()))
+
+
+def test_likelihoods_at_a_smaller_box_are_of_the_same_densities(moving) -> None:
+    """Against the images of every state at the full box, cropped; and progress ends when all is done."""
+    model, support, done = blob_model(), torch.linspace(-15, 5, 7)[:, None], []
+    images = moving.images.take(torch.arange(0, 300, 2))
+    small = images.crop(12)
+    found = state_log_likelihoods(model, small, support, done.append)
+    weights = half_plane_weights(12) * (radii(12) < 6) / small.noise_power[0]
+    weights[0, 0] = 0.0
+    expected = []
+    for state in support:
+        predicted = model.predict(model.points(BOX), state[None].expand(len(images), 1), images)
+        left = small.coefficients - crop_fourier(predicted, BOX, 12)
+        change = left.abs().square() - small.coefficients.abs().square()
+        expected.append(-(change * weights).sum(dim=(1, 2)) / 2)
+    away = found - torch.stack(expected, dim=1)
+    assert float((away - away.mean(dim=1, keepdim=True)).std()) < 0.1 * float(torch.stack(expected).std(dim=0).mean())
+    assert done[-1] == 1.0
+    assert done == sorted(done)
+
+
+def test_many_images_are_read_in_blocks_as_all_at_once(moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, start, done = moving.images.take(torch.arange(90)), torch.linspace(0, 1, 15)[:, None], []
+    model = KnownDecoder(moving.still)
+    whole = refine_latents(model, images, start, 15, seed=0)
+    monkeypatch.setattr("cryoformer.decode.latent_posterior.BLOCK", 40)
+    monkeypatch.setattr("cryoformer.decode.latent_posterior.BATCH", 16)
+    blocks = refine_latents(model, images, start, 15, seed=0, progress=done.append)
+    # Not the same: the prior comes from a sample of 40.
+    assert float((blocks[0] - whole[0]).abs().mean()) < 0.1 * float(whole[0].std())
+    assert float(blocks[1].mean() / whole[1].mean()) == pytest.approx(1.0, abs=0.2)
+    assert done[-1] == 1.0
+    assert done == sorted(done)
 
 
 def test_low_rank_keeps_the_densities() -> None:

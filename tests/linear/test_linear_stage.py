@@ -45,6 +45,20 @@ def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, 
     assert (other.latents[held_out] - found.latents[held_out]).abs().max() > 0.1
 
 
+def test_density_scale_is_how_much_the_density_varies_at_the_full_box(moving, found) -> None:
+    states = torch.stack([moving.density(t) for t in moving.t.tolist()])
+    true = float(states.std(dim=0)[found.flexible > 0.5].mean())
+    assert float(found.density_scale) == pytest.approx(true, rel=0.35)
+
+
+def test_full_box_shows_what_moves_where_it_moves(moving, found) -> None:
+    """Better than the low box could: the basis agrees with the derivative of the motion."""
+    step = (moving.density(0.9) - moving.density(0.1)).reshape(-1)
+    assert abs(float(torch.cosine_similarity(found.basis[0].reshape(-1), step, dim=0))) > 0.8
+    assert bool((found.flexible[step.view(found.flexible.shape).abs() > 0.3] > 0.5).all())
+    assert float(found.flexible[found.occupancy < 0.5].max()) < 0.5
+
+
 def test_held_out_images_are_read_as_well_as_the_others(moving, rows, found) -> None:
     t = torch.tensor(moving.t, dtype=torch.float32)
     held_out = rows[1]

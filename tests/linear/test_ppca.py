@@ -12,7 +12,7 @@ from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import flexible_region, occupancy_mask
-from cryoformer.linear.ppca import PPCA, _canonical, expectation, fit_ppca
+from cryoformer.linear.ppca import LEAST_STEPS, PPCA, _canonical, expectation, fit_ppca, maximisation
 from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
@@ -41,6 +41,44 @@ def test_log_likelihood_rises(moving) -> None:
     seen: list[float] = []
     fit_ppca(moving.images, mean, torch.ones_like(mean), 2, 5, 0, lambda _, state: seen.append(state.log_likelihood))
     assert all(later > earlier for earlier, later in pairwise(seen))
+
+
+def steps_made(moving, iterations: int, tolerance: float) -> int:
+    mean = moving.density(0.5)
+    seen: list[int] = []
+    images, mask = moving.images.take(torch.arange(100)), torch.ones_like(mean)
+    fit_ppca(images, mean, mask, 1, iterations, 0, lambda step, _: seen.append(step), tolerance)
+    return len(seen)
+
+
+def test_em_ends_when_it_gains_little_but_not_before_it_has_begun(moving) -> None:
+    assert steps_made(moving, 14, tolerance=1e9) == LEAST_STEPS
+    assert steps_made(moving, 4, tolerance=1e9) == 4
+
+
+def test_em_ends_when_images_held_out_gain_nothing_any_more() -> None:
+    still = simulate(100, noise=2.0, seed=6, moves=False)
+    assert steps_made(still, 30, tolerance=0.0) < 25
+
+
+def test_a_component_without_power_stays_nothing(moving, fitted) -> None:
+    empty = replace(fitted, basis=torch.stack([fitted.basis[0], torch.zeros_like(fitted.mean), fitted.basis[2]]))
+    few = replace(empty, latents=fitted.latents[:100], covariance=fitted.covariance[:100])
+    _, equations = expectation(moving.images.take(torch.arange(100)), few, fixed=True)
+    found, variance = maximisation(few, equations, torch.ones_like(fitted.mean), None)
+    assert bool(found.basis.isfinite().all())
+    assert float(variance[2].abs().max()) < 1e-6 * float(variance[0].max())
+
+
+def test_components_that_images_say_nothing_of_are_left_out(fitted) -> None:
+    """Of a latent whose posterior is as wide as its prior nothing is known; one component is kept in any case."""
+    covariance = torch.diag_embed(torch.tensor([0.1, 0.999, 0.5])).expand(len(fitted.latents), 3, 3)
+    kept = replace(fitted, covariance=covariance).informative()
+    assert torch.equal(kept.basis, fitted.basis[[0, 2]])
+    assert torch.equal(kept.latents, fitted.latents[:, [0, 2]])
+    assert torch.equal(kept.covariance[0], torch.diag(torch.tensor([0.1, 0.5])))
+    none = replace(fitted, covariance=torch.eye(3).expand(len(fitted.latents), 3, 3)).informative()
+    assert none.dimension == 1
 
 
 def test_nothing_moves_nothing_found() -> None:
