@@ -96,7 +96,7 @@ def crop_volume(
         raise InputError(f"cannot crop a volume of box {size} to {box}: expected an even, smaller number")
     coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
     band = slice(size // 2 - box // 2, size // 2 + box // 2)
-    kept = coefficients[band, band, band].clone()
+    kept = coefficients[band, band, band]
     kept[0], kept[:, 0], kept[:, :, 0] = 0, 0, 0
     cropped = torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(kept)).real).contiguous()
     return cropped * (box / size) ** 3 if mean else cropped

@@ -112,7 +112,7 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
         power += (some.coefficients.abs().square() * seen).sum(dim=0)
         count += seen.sum(dim=0)
     number = radial_mean(count, box)
-    return torch.where(number > 0, radial_mean(power, box) / number.clamp_min(1e-9), float(box**2))
+    return torch.where(number > 0, radial_mean(power, box) / number, float(box**2))
 
 
 def backprojection_equations(
