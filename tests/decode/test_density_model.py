@@ -62,11 +62,11 @@ def test_coarse_points_show_the_same_images(moving) -> None:
 def test_shared_states_predict_what_repeated_ones_do(moving) -> None:
     model = small_model()
     points, images = model.points(BOX), moving.images.take(torch.arange(6))
-    states, cell = torch.tensor([[0.5, -1.0], [-0.3, 0.8], [2.0, 0.1]]), torch.tensor([0, 0, 1, 2, 2, 2])
+    states, shown = torch.tensor([[0.5, -1.0], [-0.3, 0.8], [2.0, 0.1]]), torch.tensor([0, 0, 1, 2, 2, 2])
     found = {}
-    for name, inputs, of in (("shared", states, cell), ("repeated", states[cell], None)):
+    for name, inputs, of in (("shared", states, shown), ("repeated", states[shown], None)):
         model.network.zero_grad()
-        predicted = model.predict(points, inputs, images, cell=of)
+        predicted = model.predict(points, inputs, images, state=of)
         torch.view_as_real(predicted - images.coefficients).square().sum().backward()
         gradients = [p.grad.flatten() for p in model.network.parameters() if p.grad is not None]
         found[name] = predicted.detach(), torch.cat(gradients)
@@ -75,10 +75,10 @@ def test_shared_states_predict_what_repeated_ones_do(moving) -> None:
     assert float((gradient - expected).norm() / expected.norm()) < 1e-4
 
 
-def test_every_image_shows_the_state_of_its_cell(moving) -> None:
+def test_every_image_shows_the_state_it_is_given(moving) -> None:
     model = small_model()
     points, images = model.points(BOX), moving.images.take(torch.tensor([5, 5]))
     states = torch.tensor([[0.5, -1.0], [-0.3, 0.8]])
-    predicted = model.predict(points, states, images, cell=torch.tensor([1, 0]))
+    predicted = model.predict(points, states, images, state=torch.tensor([1, 0]))
     assert not torch.allclose(predicted[0], predicted[1])
     assert torch.allclose(predicted[1], model.predict(points, states[:1], images.take(torch.tensor([0])))[0], atol=1e-3)

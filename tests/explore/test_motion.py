@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assess.toy_run import PIXEL_SIZE
-from cryoformer.explore.latent_space import principal_coordinates
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.explore.motion import in_words, measure_motion, motion_box
 from cryoformer.explore.trajectory import component_trajectory
 from explore.toy import ExploredToy

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
 from cryoformer.assess.ground_truth import load_truth
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.errors import InputError
-from cryoformer.explore.latent_space import principal_coordinates
 from cryoformer.explore.trajectory import component_trajectory, evenly, trajectories, truth_trajectory
 
 

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.cli import main
 from cryoformer.explore import selection
-from cryoformer.explore.latent_space import principal_coordinates
 from cryoformer.formats import load_particles
 
 

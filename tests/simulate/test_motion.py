@@ -8,22 +8,22 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from cryoformer.simulate.motion import MotionPath, Screw
-from cryoformer.simulate.superposition import RigidMotion
+from cryoformer.simulate.superposition import RigidTransform
 
 SEEDS = st.integers(0, 10**6)
 
 
-def motion_of(seed: int, degrees: float | None = None) -> RigidMotion:
+def motion_of(seed: int, degrees: float | None = None) -> RigidTransform:
     generator = np.random.default_rng(seed)
     rotation = Rotation.random(rng=generator)
     if degrees is not None:
         rotation = Rotation.from_rotvec(np.radians(degrees) * rotation.apply([0.0, 0.0, 1.0]))
-    return RigidMotion(rotation.as_matrix(), generator.normal(0.0, 20.0, 3))
+    return RigidTransform(rotation.as_matrix(), generator.normal(0.0, 20.0, 3))
 
 
-def at(screw: Screw, fraction: float) -> RigidMotion:
+def at(screw: Screw, fraction: float) -> RigidTransform:
     rotations, translations = screw.at(np.array([fraction]))
-    return RigidMotion(rotations[0], translations[0])
+    return RigidTransform(rotations[0], translations[0])
 
 
 @given(SEEDS, st.sampled_from([None, 0.0, 1e-3, 0.5, 30.0, 120.0, 179.0, 180.0]))
@@ -57,7 +57,7 @@ def test_halfway_of_a_quarter_turn_is_an_eighth() -> None:
     # About z through (10, 0, 0), and 4 A up.
     turn = Rotation.from_euler("z", 90, degrees=True).as_matrix()
     pivot = np.array([10.0, 0.0, 0.0])
-    screw = Screw.from_motion(RigidMotion(turn, pivot - turn @ pivot + [0.0, 0.0, 4.0]))
+    screw = Screw.from_motion(RigidTransform(turn, pivot - turn @ pivot + [0.0, 0.0, 4.0]))
     assert screw.angle_radians == pytest.approx(np.pi / 2)
     assert screw.advance_angstrom * screw.axis[2] == pytest.approx(4.0)
     moved = at(screw, 0.5).apply(np.array([[0.0, 0.0, 0.0]]))[0]

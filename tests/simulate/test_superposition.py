@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from cryoformer.simulate.superposition import RigidMotion, contacts, largest_rigid_body, superpose
+from cryoformer.simulate.superposition import RigidTransform, contacts, largest_rigid_body, superpose
 
 from .models import blob, turned
 
 
-def random_motion(seed: int) -> RigidMotion:
+def random_motion(seed: int) -> RigidTransform:
     generator = np.random.default_rng(seed)
-    return RigidMotion(Rotation.random(rng=generator).as_matrix(), generator.normal(0.0, 30.0, 3))
+    return RigidTransform(Rotation.random(rng=generator).as_matrix(), generator.normal(0.0, 30.0, 3))
 
 
 @given(st.integers(0, 10**6))

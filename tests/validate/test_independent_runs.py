@@ -10,15 +10,13 @@ from assess.toy_run import BOX, STATES, ToyRun
 from cryoformer.assess.masks import molecule_mask, moving_mask
 from cryoformer.imaging.fsc import fourier_shell_correlation
 from cryoformer.validate.independent_runs import (
-    HalvesTest,
-    clusters,
-    compare_halves,
+    IndependentRuns,
+    compare_runs,
     correlation,
     deviations_from_mean,
     flattened,
-    halves_outcome,
     parts,
-    state_means,
+    runs_outcome,
 )
 
 
@@ -37,7 +35,7 @@ class HalfRun(ToyRun):
             yield self.states[state] + self.noise
 
 
-def compared(tmp_path: Path, wrong: bool = False) -> HalvesTest:
+def compared(tmp_path: Path, wrong: bool = False) -> IndependentRuns:
     first, second = HalfRun(tmp_path, 1.0, 0.01, 0), HalfRun(tmp_path, -1.0, 0.01, 1, wrong)
     moving = moving_mask(first.states, 4.0)
     assert moving is not None
@@ -45,7 +43,7 @@ def compared(tmp_path: Path, wrong: bool = False) -> HalvesTest:
     # The latent space of the second run is the first one's mirror image.
     latents = first.latents, -second.latents
     half_maps = np.stack([first.states.mean(axis=0) + run.noise for run in (first, second)])
-    return compare_halves(first, second, latents, masks, half_maps, seed=0, states=STATES)
+    return compare_runs(first, second, latents, masks, half_maps, seed=0, states=STATES)
 
 
 def test_runs_that_found_the_same_motion_agree(tmp_path: Path) -> None:
@@ -55,7 +53,7 @@ def test_runs_that_found_the_same_motion_agree(tmp_path: Path) -> None:
     assert test.p_value < 0.05
     assert np.allclose(test.shares, 1 / STATES, atol=0.02)
     assert np.median(test.resolutions(test.molecule_fsc)) < 2 * BOX * 4.0 / 6
-    outcome = halves_outcome(test)
+    outcome = runs_outcome(test)
     assert outcome.verdict == "holds"
     assert len(outcome.numbers["resolution_consensus_angstrom"]) == 2
 
@@ -63,17 +61,9 @@ def test_runs_that_found_the_same_motion_agree(tmp_path: Path) -> None:
 def test_runs_with_states_in_another_order_do_not(tmp_path: Path) -> None:
     test = compared(tmp_path, wrong=True)
     assert test.motion_correlation < 0.5
-    outcome = halves_outcome(test)
+    outcome = runs_outcome(test)
     assert outcome.verdict == "fails"
     assert "different motions" in outcome.sentence
-
-
-def test_clusters_are_numbered_by_size_and_hold_their_means() -> None:
-    rng = np.random.default_rng(0)
-    latents = np.concatenate([5.0 + 0.1 * rng.standard_normal((20, 2)), 0.1 * rng.standard_normal((60, 2))])
-    labels = clusters(latents, 2, seed=0)
-    assert np.bincount(labels).tolist() == [60, 20]
-    assert np.allclose(state_means(latents, labels), [[0, 0], [5, 5]], atol=0.1)
 
 
 def test_correlation_of_deviations_is_one_with_itself_minus_one_with_its_negative_and_zero_of_nothing() -> None:

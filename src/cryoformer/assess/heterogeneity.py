@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.errors import InputError
 
 NEIGHBOURS = 25
@@ -55,7 +56,7 @@ def latent_scores(
     neighbours = min(neighbours, len(latents) - 1)
     asked = queried(len(latents))
     predicted = predict_from_neighbours(latents, truth, neighbours, asked)
-    ranks = [_rank_correlation(component, truth) for component in principal_components(latents).T]
+    ranks = [_rank_correlation(component, truth) for component in principal_coordinates(latents).coordinates.T]
     return LatentScores(
         knn_r2=_r2(truth[asked], predicted),
         spearman_first_component=ranks[0],
@@ -91,14 +92,6 @@ def nearest_others(
     itself = found == asked[:, None]
     itself[~itself.any(axis=1), -1] = True
     return np.asarray(found[~itself].reshape(len(asked), neighbours))
-
-
-def principal_components(latents: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Latents along their principal axes, largest variance first, mean removed; signs are arbitrary."""
-    centred = np.asarray(latents, dtype=np.float64)
-    centred = centred - centred.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(centred @ axes[:, ::-1])
 
 
 def _r2(truth: Float[np.ndarray, " m"], predicted: Float[np.ndarray, " m"]) -> float:

@@ -44,7 +44,7 @@ def baseline(
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
         half: Half-set to use, as the file has it, or by the seed.
-        max_minutes: Stop in good order after this time (methods that train in epochs).
+        max_minutes: Time limit; methods that train in epochs then stop and keep what they have.
         reading: How images are read.
         executable: cryoDRGN's command, where it is not on the PATH.
         settings: Settings of the method, such as --set epochs=50.

@@ -27,7 +27,7 @@ def convert(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, where FROM only lists images.
         ctf: cryoDRGN's ctf.pkl, where FROM only lists images.
-        invert: What a .cs file shall say of the contrast: yes for dark particles, no for white ones, auto to detect it.
+        invert: Contrast to record in a .cs file: yes for dark particles, no for white ones, auto to detect it.
     """
     from cryoformer.formats.convert import convert as run
 

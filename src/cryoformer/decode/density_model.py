@@ -2,11 +2,10 @@ r"""The density of a conformation, as trained: a base that all share and the tra
 
     sigma(x; z) = b(x) + (g * [w sigma_T(.; z)])(x)
 
-sigma_T is the network, w a soft window over the points that it decodes, g a filter that holds back the shells in which
-it does not generalise (:mod:`cryoformer.training.held_out_filter`; a factor per shell, 1 while training), b the static
-density, called the base: the Wiener-filtered back-projection of what the network leaves unexplained
-(:mod:`cryoformer.linear.consensus`). The paper lets the network give all of sigma; ``base = 0`` and a window over all
-occupied points is that.
+sigma_T is the network, w a soft window over the points that it decodes, g a filter per shell, 1 while training, that
+holds back what is not true of held-out images (:mod:`cryoformer.training.held_out_filter`), b the static density: the
+Wiener-filtered back-projection of what the network leaves unexplained (:mod:`cryoformer.linear.consensus`). The paper
+lets the network give all of sigma: that is b = 0 and a window over all occupied points.
 """
 
 from collections.abc import Iterator
@@ -107,14 +106,14 @@ class ConformationModel:
         inputs: Float[Tensor, "s ..."],
         images: FourierImages,
         network: nn.Module | None = None,
-        cell: Int[Tensor, " i"] | None = None,
+        state: Int[Tensor, " i"] | None = None,
         still: Float[Tensor, " p"] | None = None,
     ) -> Complex[Tensor, "i d h"]:
         """What the network adds to the base for these latents (or whatever its encoder reads), as the images show it.
 
         Args:
             network: :meth:`stage_network`, perhaps wrapped for several devices.
-            cell: which of the inputs each image shows; None: one input an image.
+            state: which of the inputs each image shows; None: one input an image.
             still: a density at the points that all images share, to be left out.
         """
         if network is None:
@@ -122,8 +121,8 @@ class ConformationModel:
         else:
             density = network(inputs, images.views()).float() * points.window
         density = density if still is None else density - still
-        # Not density[cell]: threads would add up its gradient in any order.
-        return self.project(points, density if cell is None else density.index_select(0, cell), images)
+        # Not density[state]: threads would add up its gradient in any order.
+        return self.project(points, density if state is None else density.index_select(0, state), images)
 
     def project(
         self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages

@@ -71,11 +71,11 @@ class FourierConformationModel(ConformationModel):
         inputs: Float[Tensor, "b ..."],
         images: FourierImages,
         network: nn.Module | None = None,
-        cell: Int[Tensor, " b"] | None = None,
+        state: Int[Tensor, " b"] | None = None,
         still: Float[Tensor, " p"] | None = None,
     ) -> Complex[Tensor, "b d h"]:
         """F_T on the slices of the images, filter and CTF included; every image needs an input of its own."""
-        assert cell is None
+        assert state is None
         parts = (network or self.stage_network(points))(inputs, images.views()).float()
         plane = SlicePlane.of_box(points.box, images.device)
         half_planes = plane.put(torch.view_as_complex(parts.contiguous()))

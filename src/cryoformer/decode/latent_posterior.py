@@ -2,7 +2,7 @@ r"""Stage D: latents by the decoder's own likelihood.
 
 The linear subspace gives every particle a Gaussian posterior under a linear model and a Gaussian prior. Once the
 network knows the densities sigma(.; z), a particle's latent is read again against a set of states z_m taken from
-the population itself:
+the latents of the particles themselves:
 
     log p(Y_i | m) = -sum_k w_k |R_i - C_i P_i w sigma_T(.; z_m)|^2 / s^2
     p(m | Y_i)  ~  pi_m p(Y_i | m),      pi by EM (the non-parametric maximum-likelihood prior; Kiefer & Wolfowitz 1956,
@@ -96,7 +96,7 @@ def _moments(
 
 
 def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Float[Tensor, "m k"]:
-    """Latents of random particles: dense where the population is."""
+    """Latents of random particles: dense where particles are many."""
     order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed)).to(latents.device)
     return latents[order[: min(states, len(latents))]]
 

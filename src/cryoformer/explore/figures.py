@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cryoformer.assess.latent_space import PrincipalCoordinates
 from cryoformer.explore.canvas import (
     BLACK,
     BLUE,
@@ -21,7 +22,6 @@ from cryoformer.explore.canvas import (
     save,
 )
 from cryoformer.explore.landscape import Landscape
-from cryoformer.explore.latent_space import PrincipalCoordinates
 
 SOURCE_STYLES = {
     "cryoformer": ("CryoFormer", VERMILION, "-", 2.2),

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryoformer.assess.clusters import CLUSTERS, Clusters, Shares, cluster_shares, clusters
 from cryoformer.assess.ground_truth import GroundTruth, load_truth
+from cryoformer.assess.latent_space import PrincipalCoordinates, principal_coordinates
 from cryoformer.assess.masks import StateSpread
 from cryoformer.errors import InputError
 from cryoformer.explore.attention import AttentionOverStates, attention_over_states, has_attention, state_pairs
-from cryoformer.explore.clusters import CLUSTERS, Clusters, Shares, cluster_shares, clusters
 from cryoformer.explore.flexibility import (
     LEAST_CHANGE,
     MOVING_FRACTION,
@@ -21,7 +22,6 @@ from cryoformer.explore.flexibility import (
 )
 from cryoformer.explore.half_maps import half_map_fsc, local_resolution
 from cryoformer.explore.landscape import Landscape, landscape, umap_coordinates
-from cryoformer.explore.latent_space import PrincipalCoordinates, principal_coordinates
 from cryoformer.explore.motion import RegionMotion, measure_motion, true_motion
 from cryoformer.explore.parts import density_patterns, moving_parts, query_parts
 from cryoformer.explore.rigid_motion import RigidMotion

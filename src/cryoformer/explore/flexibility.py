@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation, label
 
+from cryoformer.assess.clusters import draw_latents
 from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import MOVING_FRACTION as MOVING_MASK_FRACTION
 from cryoformer.assess.masks import StateSpread, molecule_mask, state_spread
-from cryoformer.explore.clusters import draw_latents
 from cryoformer.explore.half_maps import noise_deviation
 from cryoformer.run.run_folder import Run
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from cryoformer.assess.clusters import draw_latents
 from cryoformer.assess.ground_truth import GroundTruth
 from cryoformer.assess.masks import state_spread
-from cryoformer.explore.clusters import draw_latents
 from cryoformer.explore.flexibility import MOVING_FRACTION, Region, moving_regions
 from cryoformer.explore.half_maps import map_noise
 from cryoformer.explore.rigid_motion import LEAST_BALANCE, RigidMotion, rigid_motions

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.errors import InputError
-from cryoformer.explore.latent_space import principal_coordinates
 from cryoformer.formats.choose import choose_rows, read_indices
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.particle_input import reopen

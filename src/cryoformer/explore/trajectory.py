@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cryoformer.assess.ground_truth import GroundTruth
+from cryoformer.assess.latent_space import PrincipalCoordinates, principal_coordinates
 from cryoformer.decode.volume_source import class_means, nearest_latents
 from cryoformer.errors import InputError
 from cryoformer.explore.density_path import density_path
-from cryoformer.explore.latent_space import PrincipalCoordinates, principal_coordinates
 
 FRAMES = 11
 LOWEST_QUANTILE = 0.05

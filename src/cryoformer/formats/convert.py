@@ -39,8 +39,8 @@ def convert(
         datadir: folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, where ``source`` only lists images.
         ctf: cryoDRGN's ctf.pkl, likewise.
-        invert: whether a ``.cs`` file shall say that particles are dark: yes, no, or auto (what ``source`` says, or
-            else the images).
+        invert: contrast to record in a ``.cs`` file: yes for dark particles, no, or auto (what ``source`` says, or else
+            the images).
 
     Returns:
         The files written.

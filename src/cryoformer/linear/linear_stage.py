@@ -169,7 +169,7 @@ def at_full_box(
 
 
 def _deviation(subspace: PPCA, rows: Tensor) -> Tensor:
-    """Standard deviation of every voxel over the population, as these rows show it."""
+    """Standard deviation of every voxel over the conformations, as these rows show it."""
     latents = subspace.latents[rows]
     spread = latents - latents.mean(dim=0)
     second = spread.T @ spread / len(spread)

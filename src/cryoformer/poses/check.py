@@ -1,4 +1,4 @@
-"""Whether poses are good enough to look for motion: particles that are turned wrongly look as if they moved.
+"""Whether poses are good enough to look for motion: wrong orientations look like motion.
 
 One step of the refinement of poses (:mod:`.rounds`) at low resolution. If half maps agree better under the
 poses that it finds, those given are off. Poses that are right are not made better, however the particles move; a motion
@@ -41,8 +41,8 @@ class PoseCheck:
         agree = f"(FSC {self.agreement_refined:.3f} against {self.agreement:.3f}, mean over shells)"
         if self.are_off:
             return (
-                f"The poses are off by some {off}: half maps agree better at others {agree}. Particles that are turned "
-                "wrongly look as if they moved: run cryoformer refine, and train on what it writes."
+                f"The poses are off by some {off}: half maps agree better at others {agree}. Wrong "
+                "orientations look like motion: run cryoformer refine, and train on what it writes."
             )
         return f"No other poses are better {agree}; the poses are off by {off} at most."
 

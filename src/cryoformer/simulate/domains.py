@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from cryoformer.errors import InputError
 from cryoformer.simulate.structures import AtomicModel, Residue
-from cryoformer.simulate.superposition import RigidMotion, largest_group, largest_rigid_body, superpose
+from cryoformer.simulate.superposition import RigidTransform, largest_group, largest_rigid_body, superpose
 
 LEAST_RESIDUES = 15
 MOST_DOMAINS = 8
@@ -28,7 +28,7 @@ def still_part(
     target: Float[np.ndarray, "p 3"],
     chain_index: Int[np.ndarray, " p"],
     tolerance_angstrom: float,
-) -> tuple[RigidMotion, Bool[np.ndarray, " p"]]:
+) -> tuple[RigidTransform, Bool[np.ndarray, " p"]]:
     """The motion that brings ``target`` back onto ``source`` along its largest rigid part, and that part."""
     motion, core = largest_rigid_body(source, target, chain_index, tolerance_angstrom, connected=False)
     if core.sum() >= 4:
@@ -49,7 +49,7 @@ def find_domains(
     motion that suits it best, unless it is cut off from the rest of that domain; short pieces join what is beside
     them in the chain, so that linkers belong to a neighbour.
     """
-    motions = [RigidMotion(np.eye(3), np.zeros(3))]
+    motions = [RigidTransform(np.eye(3), np.zeros(3))]
     left = np.linalg.norm(target - source, axis=1) >= tolerance_angstrom
     while left.sum() >= LEAST_RESIDUES and len(motions) <= MOST_DOMAINS:
         index = np.flatnonzero(left)

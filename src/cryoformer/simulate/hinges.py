@@ -9,7 +9,7 @@ from cryoformer.simulate.domains import describe_residues
 from cryoformer.simulate.matching import chain_index
 from cryoformer.simulate.motion import MotionPath, Screw
 from cryoformer.simulate.structures import AtomicModel
-from cryoformer.simulate.superposition import RigidMotion, superpose
+from cryoformer.simulate.superposition import RigidTransform, superpose
 
 REACH = 4
 """Residues by which a joint may be shifted along the chain."""
@@ -37,7 +37,7 @@ def settle_hinges(
     labels: Int[np.ndarray, " p"],
 ) -> Int[np.ndarray, " p"]:
     """The labels with every joint shifted by a few residues to where the distance across it changes least."""
-    motions = [RigidMotion(np.eye(3), np.zeros(3))]
+    motions = [RigidTransform(np.eye(3), np.zeros(3))]
     for label in range(1, labels.max() + 1):
         motions.append(superpose(source, target, (labels == label).astype(np.float64)))
     screws = [Screw.from_motion(motion) for motion in motions]

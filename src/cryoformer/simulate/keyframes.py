@@ -13,7 +13,7 @@ from cryoformer.simulate.hinges import settle_hinges
 from cryoformer.simulate.matching import chain_index, match_residues
 from cryoformer.simulate.motion import MotionPath, Screw
 from cryoformer.simulate.structures import AtomicModel
-from cryoformer.simulate.superposition import RigidMotion, largest_rigid_body, superpose
+from cryoformer.simulate.superposition import RigidTransform, largest_rigid_body, superpose
 
 TOLERANCES_ANGSTROM = (3.0, 2.0, 1.0)
 """Tried in turn until something is found to move: large motions are told apart best with a generous tolerance."""
@@ -64,7 +64,7 @@ class _Comparison:
     tolerance: float
     core_count: int
     core_rms: float
-    to_start_frame: RigidMotion
+    to_start_frame: RigidTransform
 
 
 def build_path(
@@ -87,7 +87,7 @@ def build_path(
             )
         return MotionPath(np.zeros(len(start.elements), dtype=np.int64), ()), ()
     given = named_domains(moving, start) if moving else None
-    frame = RigidMotion(np.eye(3), np.zeros(3))
+    frame = RigidTransform(np.eye(3), np.zeros(3))
     labels, comparisons = [], []
     for first, second in pairwise(models):
         comparison = _compare(start, first, second, frame, given, tolerance_angstrom)
@@ -128,7 +128,7 @@ def _compare(
     start: AtomicModel,
     first: AtomicModel,
     second: AtomicModel,
-    frame: RigidMotion,
+    frame: RigidTransform,
     given: Int[np.ndarray, " r"] | None,
     tolerance_angstrom: float | None,
 ) -> _Comparison:
@@ -186,7 +186,7 @@ def _describe(
     screw: Screw,
 ) -> DomainMotion:
     rotation, translation = screw.at(np.ones(1))
-    moved = RigidMotion(rotation[0], translation[0]).apply(here)
+    moved = RigidTransform(rotation[0], translation[0]).apply(here)
     return DomainMotion(
         segment=segment,
         residues=residues,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from cryoformer.simulate.superposition import RigidMotion
+from cryoformer.simulate.superposition import RigidTransform
 
 SMALLEST_ANGLE = 1e-6
 """Below this angle (radians) the axis is lost in rounding, and the motion is a plain translation."""
@@ -28,7 +28,7 @@ class Screw:
     advance_angstrom: float
 
     @classmethod
-    def from_motion(cls, motion: RigidMotion) -> "Screw":
+    def from_motion(cls, motion: RigidTransform) -> "Screw":
         """The screw that ends in this motion, turning by at most 180 degrees."""
         turn = Rotation.from_matrix(motion.rotation).as_rotvec()
         angle = float(np.linalg.norm(turn))

@@ -20,7 +20,7 @@ CONTACT_ANGSTROM = 10.0
 """Two representative atoms closer than this touch; consecutive C-alphas are 3.8 A apart, phosphates 6-7 A."""
 
 
-class RigidMotion(NamedTuple):
+class RigidTransform(NamedTuple):
     """x -> rotation @ x + translation."""
 
     rotation: Float[np.ndarray, "3 3"]
@@ -30,22 +30,22 @@ class RigidMotion(NamedTuple):
         """The points, moved."""
         return points @ self.rotation.T + self.translation
 
-    def after(self, first: "RigidMotion") -> "RigidMotion":
+    def after(self, first: "RigidTransform") -> "RigidTransform":
         """The motion that does ``first`` and then this one."""
-        return RigidMotion(self.rotation @ first.rotation, self.rotation @ first.translation + self.translation)
+        return RigidTransform(self.rotation @ first.rotation, self.rotation @ first.translation + self.translation)
 
-    def inverse(self) -> "RigidMotion":
+    def inverse(self) -> "RigidTransform":
         """The motion that undoes this one."""
-        return RigidMotion(self.rotation.T, -self.rotation.T @ self.translation)
+        return RigidTransform(self.rotation.T, -self.rotation.T @ self.translation)
 
 
 def superpose(
     source: Float[np.ndarray, "p 3"], target: Float[np.ndarray, "p 3"], weights: Float[np.ndarray, " p"] | None = None
-) -> RigidMotion:
+) -> RigidTransform:
     """The motion that brings ``source`` onto ``target`` with the least (weighted) squared distance."""
     used = np.ones((1, len(source))) if weights is None else weights[None]
     rotations, translations = _superpose_many(source, target, used)
-    return RigidMotion(rotations[0], translations[0])
+    return RigidTransform(rotations[0], translations[0])
 
 
 def largest_rigid_body(
@@ -54,7 +54,7 @@ def largest_rigid_body(
     chain_index: Int[np.ndarray, " p"],
     tolerance_angstrom: float,
     connected: bool,
-) -> tuple[RigidMotion, Bool[np.ndarray, " p"]]:
+) -> tuple[RigidTransform, Bool[np.ndarray, " p"]]:
     """The rigid motion that explains most of the points, and the points it explains within the tolerance.
 
     Every window of consecutive residues of a chain proposes a motion; each is refitted to the points it explains
@@ -71,12 +71,12 @@ def largest_rigid_body(
         inside = np.linalg.norm(moved - target, axis=-1) < tolerance_angstrom
         enough = inside.sum(axis=1) >= 4
         weights[enough] = inside[enough]
-    best = (RigidMotion(rotations[0], translations[0]), np.zeros(len(source), dtype=bool))
+    best = (RigidTransform(rotations[0], translations[0]), np.zeros(len(source), dtype=bool))
     # Most proposals end up in the same few motions, so a handful of the best is enough to look at closely.
     for seed in np.argsort(-inside.sum(axis=1), kind="stable")[:20]:
         members = inside[seed] & largest_group(source, inside[seed]) if connected else inside[seed]
         if members.sum() > best[1].sum():
-            best = (RigidMotion(rotations[seed], translations[seed]), members)
+            best = (RigidTransform(rotations[seed], translations[seed]), members)
     return best
 
 

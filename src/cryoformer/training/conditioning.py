@@ -1,4 +1,4 @@
-"""What the network gives over the population of latents: its mean density, and how much it depends on the latent."""
+"""Conditioning: how much the decoded density depends on the latent; and its mean over all particles."""
 
 import torch
 from jaxtyping import Float
@@ -34,7 +34,7 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: En
 def mean_density(
     model: ConformationModel, points: DecodedPoints, latents: Float[Tensor, "n k"], sample: int = 1024
 ) -> Float[Tensor, " p"]:
-    """What the network adds on average over the population."""
+    """What the network adds on average over all particles."""
     rows = torch.linspace(0, len(latents) - 1, min(sample, len(latents))).round().long().to(latents.device)
     total = torch.zeros_like(points.window)
     for batch in rows.split(64):

@@ -54,11 +54,11 @@ class EncoderInputs(ABC):
         return None
 
     def images_per_state(self, rows: Int[Tensor, " t"], most: int) -> int:
-        """How many neighbouring images may share a decoded density (:mod:`.cells`)."""
+        """How many neighbouring images may share a decoded density (:mod:`.shared_states`)."""
         return 1
 
-    def cells(self, rows: Int[Tensor, " t"], size: int, generator: torch.Generator) -> Int[Tensor, " t"]:
-        """Number of the cell of each row, where about ``size`` images share one."""
+    def shared_states(self, rows: Int[Tensor, " t"], size: int, generator: torch.Generator) -> Int[Tensor, " t"]:
+        """Number of the state of each row, where about ``size`` images share one."""
         return torch.arange(len(rows), device=rows.device)
 
     # Most inputs have nothing to do here.
@@ -89,8 +89,8 @@ class KnownLatents(EncoderInputs):
             1 if self._covariance is None else most_images_per_state(self._latents[rows], self._covariance[rows], most)
         )
 
-    def cells(self, rows: Int[Tensor, " t"], size: int, generator: torch.Generator) -> Int[Tensor, " t"]:
-        return draw_shared_states(self._latents[rows], size, generator).cell
+    def shared_states(self, rows: Int[Tensor, " t"], size: int, generator: torch.Generator) -> Int[Tensor, " t"]:
+        return draw_shared_states(self._latents[rows], size, generator).of_image
 
 
 class FreeLatents(EncoderInputs):

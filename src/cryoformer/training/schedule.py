@@ -184,7 +184,7 @@ class CoarseToFine:
         return False
 
     def _filter(self, model: ConformationModel, trainer: StageTrainer) -> None:
-        """Hold back the shells in which the network does not generalise; those beyond the stage's box altogether."""
+        """Hold back the shells that do not hold for held-out images; those beyond the stage's box altogether."""
         found = trainer.held_out_filter()
         model.gain = torch.zeros_like(model.gain)
         model.gain[: len(found.gain)] = found.gain
@@ -200,7 +200,7 @@ class CoarseToFine:
         """As many as latents allow: here no batch needs many states."""
         if self.config.images_per_state or not model.shares_states:
             return trainer.images_per_state
-        # Each half of the images decodes a cell for itself.
+        # Each half of the images decodes a state for itself.
         return trainer.conditions.images_per_state(torch.cat(self.images.every()), 2 * MOST_IMAGES_PER_STATE)
 
     def _refine(self, model: ConformationModel, latents: Tensor, box: int) -> tuple[Tensor, Tensor]:

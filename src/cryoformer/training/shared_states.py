@@ -1,9 +1,9 @@
 r"""Images whose latents lie close together share one decoded density: the cost of the decoder is paid per state.
 
-The latent of an image is known to within its posterior covariance S_i, often half of the population's spread. Images
-whose latents differ by a fraction of that may be trained on one state, the mean of their latents, and nothing that the
-data know is lost: only the sum of their gradients reaches the decoder. The states are drawn anew for every epoch, by
-halving the population along random orthogonal directions until about ``size`` images share each.
+The latent of an image is known to within its posterior covariance S_i, often half as wide as the latents of all
+particles. Images whose latents differ by a fraction of that may be trained on one state, the mean of their latents, and
+nothing that the data know is lost: only the sum of their gradients reaches the decoder. The states are drawn anew for
+every epoch, by halving the particles along random orthogonal directions until about ``size`` images share each.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Mean square distance from an image's latent to its cell's, at most, in units of the posterior variance.
+# Mean square distance from an image's latent to that of its state, at most, in units of the posterior variance.
 LARGEST_SPREAD = 0.1
 MOST_IMAGES_PER_STATE = 16
 
@@ -23,12 +23,12 @@ class SharedStates:
     """A partition of n images.
 
     Attributes:
-        cell: number of the cell of every image.
-        centres: mean latent of every cell.
+        of_image: number of the state of every image.
+        centres: mean latent of every state.
     """
 
-    cell: Int[Tensor, " n"]
-    centres: Float[Tensor, "c k"]
+    of_image: Int[Tensor, " n"]
+    centres: Float[Tensor, "s k"]
 
 
 def draw_shared_states(latents: Float[Tensor, "n k"], size: int, generator: torch.Generator) -> SharedStates:
@@ -39,32 +39,32 @@ def draw_shared_states(latents: Float[Tensor, "n k"], size: int, generator: torc
     levels = max(0, round(math.log2(count / size)))
     axes = torch.linalg.qr(torch.randn(latents.shape[1], latents.shape[1], generator=generator))[0]
     turned = latents @ axes.to(latents)
-    cell = torch.zeros(count, dtype=torch.long, device=latents.device)
+    state = torch.zeros(count, dtype=torch.long, device=latents.device)
     for level in range(levels):
         order = turned[:, level % turned.shape[1]].argsort()
-        order = order[cell[order].argsort(stable=True)]
-        members = torch.bincount(cell, minlength=2**level)
-        rank = torch.empty_like(cell)
-        rank[order] = torch.arange(count, device=cell.device) - (members.cumsum(0) - members)[cell[order]]
-        cell = 2 * cell + (rank >= members[cell] // 2)
-    return SharedStates(cell, means(latents, cell, 2**levels))
+        order = order[state[order].argsort(stable=True)]
+        members = torch.bincount(state, minlength=2**level)
+        rank = torch.empty_like(state)
+        rank[order] = torch.arange(count, device=state.device) - (members.cumsum(0) - members)[state[order]]
+        state = 2 * state + (rank >= members[state] // 2)
+    return SharedStates(state, means(latents, state, 2**levels))
 
 
-def means(values: Float[Tensor, "n k"], cell: Int[Tensor, " n"], count: int) -> Float[Tensor, "c k"]:
-    """Mean of the values in every cell."""
-    members = torch.bincount(cell, minlength=count).clamp_min(1)
-    return values.new_zeros(count, values.shape[1]).index_add_(0, cell, values) / members[:, None]
+def means(values: Float[Tensor, "n k"], state: Int[Tensor, " n"], count: int) -> Float[Tensor, "s k"]:
+    """Mean of the values in every state."""
+    members = torch.bincount(state, minlength=count).clamp_min(1)
+    return values.new_zeros(count, values.shape[1]).index_add_(0, state, values) / members[:, None]
 
 
 def most_images_per_state(
     latents: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"], most: int = MOST_IMAGES_PER_STATE, seed: int = 0
 ) -> int:
-    """The largest power of two, up to ``most``, at which cells stay small beside the posteriors of their images."""
+    """The largest power of two, up to ``most``, at which images of a state differ little beside their posteriors."""
     known = float(covariance.diagonal(dim1=1, dim2=2).mean(dim=0).sum())
     size = 1
     while 2 * size <= most:
-        cells = draw_shared_states(latents, 2 * size, torch.Generator().manual_seed(seed))
-        spread = float((latents - cells.centres[cells.cell]).square().mean(dim=0).sum())
+        states = draw_shared_states(latents, 2 * size, torch.Generator().manual_seed(seed))
+        spread = float((latents - states.centres[states.of_image]).square().mean(dim=0).sum())
         if spread > LARGEST_SPREAD * known:
             break
         size *= 2

@@ -28,21 +28,21 @@ def static_density(
     Args:
         points: the model's, at the images' box.
         occupancy: soft mask of what is not solvent.
-        images_per_state: that share a decoded density (:mod:`.cells`); each half of the images decodes a cell for
-            itself, so that a density serves half as many.
-        seed: of the cells.
+        images_per_state: that share a decoded density (:mod:`.shared_states`); each half of the images decodes a
+            state for itself, so that a density serves half as many.
+        seed: of the states.
     """
     still = mean_density(model, points, latents)
-    # Images of one cell follow each other, so that a batch decodes few states.
-    cells = draw_shared_states(latents, images_per_state, torch.Generator().manual_seed(seed))
-    order = cells.cell.argsort(stable=True)
+    # Images of one state follow each other, so that a batch decodes few states.
+    states = draw_shared_states(latents, images_per_state, torch.Generator().manual_seed(seed))
+    order = states.of_image.argsort(stable=True)
 
     @torch.no_grad()
     def explained(rows: Tensor, some: FourierImages) -> Tensor:
         if images_per_state == 1:
             return model.predict(points, latents[rows], some, still=still)
-        shown, cell = cells.cell[rows].unique(return_inverse=True)
-        return model.predict(points, cells.centres[shown], some, cell=cell, still=still)
+        shown, state = states.of_image[rows].unique(return_inverse=True)
+        return model.predict(points, states.centres[shown], some, state=state, still=still)
 
     found = wiener_backprojection(images, explained, order)
     return found.local(images.pixel_size_angstrom) * occupancy - model.added(points, still[None])[0]

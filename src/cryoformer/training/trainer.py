@@ -6,7 +6,7 @@ For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the
 
 with the noise spectrum s^2 and the half-plane's weights w_k (Parseval). The value 1 means that only noise is left.
 
-Images with neighbouring latents share a decoded density (:mod:`.cells`): z_i above is the mean latent of its cell.
+Images with neighbouring latents share a decoded density (:mod:`.shared_states`): z_i above is then their mean latent.
 
 What a stage ends with is the running average of the parameters over about the last hundred steps (Polyak & Juditsky
 1992): at these signal-to-noise ratios it takes off as much noise as several epochs more.
@@ -139,8 +139,8 @@ class StageTrainer:
                 break
             rows, residuals = next(batches)
             epoch, place = divmod(state.step, self.steps_per_epoch)
-            cell = self._plan(state.stage, epoch)[place][1]
-            loss, base_loss = self._step(rows, cell, residuals, self._rate(state.step, done))
+            shared = self._plan(state.stage, epoch)[place][1]
+            loss, base_loss = self._step(rows, shared, residuals, self._rate(state.step, done))
             self._average(state.step)
             losses.append(loss)
             base_losses.append(base_loss)
@@ -202,37 +202,37 @@ class StageTrainer:
             place = 0
 
     def _plan(self, stage: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-        """Rows of every step of an epoch and their cells within the step, by seed, stage and number alone."""
+        """Rows of every step of an epoch and their states within the step, by seed, stage and number alone."""
         if epoch not in self._plans:
             generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
-            cell = self.conditions.cells(self.rows, self.images_per_state, generator)
+            of_row = self.conditions.shared_states(self.rows, self.images_per_state, generator)
             # Shared states in random order, the images of each side by side.
-            cell = torch.randperm(int(cell.max()) + 1, generator=generator).to(cell.device)[cell]
-            order = cell.argsort(stable=True)
-            steps = zip(self.rows[order].split(self.batch), cell[order].split(self.batch), strict=True)
+            of_row = torch.randperm(int(of_row.max()) + 1, generator=generator).to(of_row.device)[of_row]
+            order = of_row.argsort(stable=True)
+            steps = zip(self.rows[order].split(self.batch), of_row[order].split(self.batch), strict=True)
             # Reading ahead asks for the next epoch before this one is done.
             self._plans = {e: plan for e, plan in self._plans.items() if e >= epoch - 1}
-            self._plans[epoch] = [self._share(rows, cell) for rows, cell in steps]
+            self._plans[epoch] = [self._share(rows, of_row) for rows, of_row in steps]
         return self._plans[epoch]
 
-    def _share(self, rows: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def _share(self, rows: Tensor, of_row: Tensor) -> tuple[Tensor, Tensor]:
         """Data parallel: every process takes its share (the last batch of an epoch may be too small)."""
         if len(rows) >= self.fabric.world_size > 1:
             rank, processes = self.fabric.global_rank, self.fabric.world_size
-            rows, cell = (x.tensor_split(processes)[rank] for x in (rows, cell))
-        return rows, cell.unique_consecutive(return_inverse=True)[1]
+            rows, of_row = (x.tensor_split(processes)[rank] for x in (rows, of_row))
+        return rows, of_row.unique_consecutive(return_inverse=True)[1]
 
     def _rate(self, step: int, done: float) -> float:
         """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
         return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
-    def _step(self, rows: Tensor, cell: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
+    def _step(self, rows: Tensor, state: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
         inputs, shared = self.conditions.inputs(rows), None
         if self.images_per_state > 1:
-            inputs, shared = means(inputs, cell, int(cell[-1]) + 1), cell
+            inputs, shared = means(inputs, state, int(state[-1]) + 1), state
         predicted = self.model.predict(self.points, inputs, residuals, self.network, shared)
         residual = residuals.coefficients
         loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)

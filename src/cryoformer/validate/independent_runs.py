@@ -1,4 +1,4 @@
-r"""Halves: two runs that share no particle find the same states and the same motion.
+r"""Independent runs: two that share no particle find the same states and the same motion.
 
 Run A is trained on one half of the particles, run B on the other; they share no image, no network and no latent
 space. Then the latents of particles of BOTH halves are read under both decoders. The latents of A are cut into
@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from scipy.ndimage import label
-from sklearn.cluster import KMeans
 
+from cryoformer.assess.clusters import clusters
 from cryoformer.decode.latent_posterior import LATENT_BOX, refine_latents
+from cryoformer.decode.volume_source import class_means
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fsc import masked_fsc, resolution
 from cryoformer.imaging.grids import half_volume_radii
@@ -41,7 +42,7 @@ LEAST_PART = 0.05
 
 
 @dataclass(frozen=True)
-class HalvesTest:
+class IndependentRuns:
     """Agreement of two independent runs; one row a state, largest cluster first."""
 
     shares: Float[np.ndarray, " m"]
@@ -66,7 +67,7 @@ class HalvesTest:
         return float((1 + (self.shuffled >= self.motion_correlation).sum()) / (1 + len(self.shuffled)))
 
 
-def compare_halves(
+def compare_runs(
     first: Run,
     second: Run,
     latents: tuple[Float[np.ndarray, "n j"], Float[np.ndarray, "n k"]],
@@ -74,7 +75,7 @@ def compare_halves(
     half_maps: Float[np.ndarray, "2 d d d"],
     seed: int,
     states: int = STATES,
-) -> HalvesTest:
+) -> IndependentRuns:
     """Match the states of two runs through the same particles.
 
     Args:
@@ -83,10 +84,10 @@ def compare_halves(
         half_maps: of the consensus.
     """
     molecule, flexible = masks
-    labels = clusters(latents[0], states, seed)
+    labels = clusters(latents[0], states, seed).labels
     count = int(labels.max()) + 1
     a, b = (
-        np.stack(list(run.latent_volumes(state_means(read, labels))))
+        np.stack(list(run.latent_volumes(class_means(read, labels, list(range(count))))))
         for run, read in zip((first, second), latents, strict=True)
     )
     deviations = deviations_from_mean(a), deviations_from_mean(b)
@@ -95,7 +96,7 @@ def compare_halves(
     shuffles = list(_shuffles(count, rng))
     spread_a, spread_b = (np.sqrt((d**2).mean(axis=0))[molecule > 0.5] for d in deviations)
     pairs = [flattened(x, y) for x, y in zip(a, b, strict=True)]
-    return HalvesTest(
+    return IndependentRuns(
         shares=np.bincount(labels) / len(labels),
         molecule_fsc=np.stack([masked_fsc(x, y, molecule, seed) for x, y in pairs]),
         flexible_fsc=np.stack([masked_fsc(x, y, flexible, seed) for x, y in pairs]),
@@ -115,19 +116,6 @@ def read_latents(run: Run, images: Images, seed: int) -> Float[np.ndarray, "n k"
     states = int(run.config["settings"]["latent_states"])
     support = torch.from_numpy(run.latents).float()
     return refine_latents(run.model, low, support, states, seed)[0].cpu().numpy()
-
-
-def clusters(latents: Float[np.ndarray, "n k"], states: int, seed: int) -> Int[np.ndarray, " n"]:
-    """Cluster of every particle, from 0, the largest first."""
-    count = min(states, len(np.unique(latents, axis=0)))
-    found = KMeans(n_clusters=count, n_init=4, random_state=seed).fit_predict(latents)
-    rank = np.argsort(np.argsort(-np.bincount(found, minlength=count), kind="stable"), kind="stable")
-    return np.asarray(rank[found], dtype=np.int64)
-
-
-def state_means(latents: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "m k"]:
-    """Mean latent of every cluster."""
-    return np.stack([latents[labels == number].mean(axis=0) for number in range(int(labels.max()) + 1)])
 
 
 def flattened(
@@ -164,7 +152,7 @@ def parts(inside: np.ndarray) -> Iterator[np.ndarray]:
             yield found == number + 1
 
 
-def halves_outcome(test: HalvesTest) -> Outcome:
+def runs_outcome(test: IndependentRuns) -> Outcome:
     """The comparison in words and numbers."""
     molecule, flexible = test.resolutions(test.molecule_fsc), test.resolutions(test.flexible_fsc)
     same = test.motion_correlation > LEAST_CORRELATION and test.p_value < 0.05

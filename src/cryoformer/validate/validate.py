@@ -175,8 +175,8 @@ def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
             )
             for name in ("occupancy", "flexible")
         )
-        return independent_runs.halves_outcome(
-            independent_runs.compare_halves(
+        return independent_runs.runs_outcome(
+            independent_runs.compare_runs(
                 runs[0], runs[1], (one, other), (molecule, flexible), run.half_maps, options.seed
             )
         )

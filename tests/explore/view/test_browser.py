@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import pytest
 
-from cryoformer.explore.latent_space import principal_coordinates
+from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.formats.load import load_particles
 from cryoformer.run.run_folder import open_run
 from explore.view.conftest import served

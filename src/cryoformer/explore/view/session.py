@@ -12,7 +12,7 @@ from cryoformer.errors import InputError
 from cryoformer.explore.flexibility import flexibility, sampled_states
 from cryoformer.explore.view.colouring import Colourings
 from cryoformer.explore.view.decoder import StateDecoder
-from cryoformer.explore.view.landscape_map import Landscape, read_umap
+from cryoformer.explore.view.latent_maps import LatentMaps, read_umap
 from cryoformer.explore.view.particle_images import ParticleImages
 from cryoformer.explore.view.requests import DifferenceRequest, SliceRequest, State, SurfaceRequest
 from cryoformer.explore.view.surface import Surface, isosurface, values_at
@@ -35,7 +35,7 @@ class Session:
         self._particles, self._datadir = particles, datadir
         self.count = len(run.latents)
         self.decoder = StateDecoder(run.model)
-        self.landscape = Landscape(run.latents, read_umap(analysis / "latent_space.npz", self.count))
+        self.landscape = LatentMaps(run.latents, read_umap(analysis / "latent_space.npz", self.count))
         self.trajectories = find_trajectories(
             analysis / "trajectories", self.landscape.latents, self.landscape.principal
         )

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from cryoformer.assess.latent_space import PrincipalCoordinates
 from cryoformer.errors import InputError
-from cryoformer.explore.latent_space import PrincipalCoordinates
 from cryoformer.explore.trajectory import component_trajectory
 
 SHOWN = 3

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.spatial import cKDTree
 
+from cryoformer.assess.latent_space import PrincipalCoordinates, principal_coordinates
 from cryoformer.errors import InputError
-from cryoformer.explore.latent_space import PrincipalCoordinates, principal_coordinates
 
 NEIGHBOURS = 32
 """So many particles around the cursor say what the coordinates are that the map does not show."""
@@ -32,7 +32,7 @@ class FlatMap:
         return cKDTree(self.coordinates)
 
 
-class Landscape:
+class LatentMaps:
     """All maps of a run: pairs of principal components, and UMAP where ``analyze`` has written it."""
 
     def __init__(self, latents: Float[np.ndarray, "n k"], umap: Float[np.ndarray, "n 2"] | None = None) -> None:

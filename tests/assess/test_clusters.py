@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryoformer.explore.clusters import FULL_KMEANS, cluster_shares, clusters, draw_latents
+from cryoformer.assess.clusters import FULL_KMEANS, cluster_shares, clusters, draw_latents
 
 
 def groups(sizes: list[int], seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryoformer.explore.latent_space import principal_coordinates
+from cryoformer.assess.latent_space import principal_coordinates
 
 
 @given(n=st.integers(2, 40), k=st.integers(1, 6), seed=st.integers(0, 100))
