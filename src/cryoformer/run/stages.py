@@ -203,9 +203,7 @@ class Reconstruction:
             return " ".join(sentences)
         if spread < LEAST_CONDITIONING:
             return f"{root}: finished, but {ignored}"
-        return (
-            f"{root}: finished; go on with 'cryoformer analyze {root}', and test it with 'cryoformer validate {root}'"
-        )
+        return f"{root}: finished; see 'cryoformer analyze {root}', and test it with 'cryoformer validate {root}'"
 
     def _write_volume(self, name: str, volume: Tensor, images: Images) -> None:
         self.paths.volumes.mkdir(parents=True, exist_ok=True)
