@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoformer.explore.canvas import BLACK, GREY, PALETTE, new_figure, save
+from cryoformer.assess.canvas import BLACK, GREY, PALETTE, new_figure, save
 from cryoformer.files import atomic_path
 from cryoformer_experiments.table import LATENT_SCORES, REFERENCE_NAMES, is_reference, rows_of
 

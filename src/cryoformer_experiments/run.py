@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cryoformer.assess.canvas import new_figure
 from cryoformer.errors import InputError
-from cryoformer.explore.canvas import new_figure
 from cryoformer.files import read_json, write_json
 from cryoformer_experiments.circumstances import circumstances, shown, shown_message
 from cryoformer_experiments.comparison import score_fit

@@ -8,8 +8,9 @@ from PIL import Image
 
 from assess.toy_run import ToyRun, blob, write_truth
 from cryoformer.assess.evaluate import evaluate_run
+from cryoformer.assess.fsc_figure import fsc_figure
 from cryoformer.assess.latent_space import principal_coordinates
-from cryoformer.explore.figures import fsc_figure, half_map_figure, landscape_figure, training_figure
+from cryoformer.explore.figures import half_map_figure, landscape_figure, training_figure
 from cryoformer.explore.landscape import landscape
 
 

@@ -16,7 +16,7 @@ from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
 from cryoformer.explore import gallery, motion, report
 from cryoformer.explore.findings import AnalysisOptions, find
-from cryoformer.explore.report_text import duration, repeat_command, settings_rows, summary, warnings
+from cryoformer.explore.report_text import duration, repeat_command, rows_of, summary, warnings
 from cryoformer.progress import RunLog
 from explore.toy import ExploredToy
 
@@ -168,7 +168,7 @@ def test_the_resolution_of_the_consensus_is_told_where_half_maps_were_compared(t
 
 def test_small_texts(tmp_path: Path) -> None:
     assert [duration(s) for s in (12.0, 600.0, 7200.0)] == ["12 seconds", "10 minutes", "2.0 hours"]
-    assert settings_rows({"a": 1, "b": {"c": [2, 3]}}) == [("a", "1"), ("b.c", "[2, 3]")]
+    assert rows_of({"a": 1, "b": {"c": [2, 3]}}) == [("a", "1"), ("b.c", "[2, 3]")]
     run = ExploredToy(tmp_path)
     assert repeat_command(run) == "cryoformer x"
     del run.config["command"]

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cryoformer.assess.evaluate import evaluate_sources
+from cryoformer.assess.fsc_figure import fsc_figure
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.results import Result, open_result
 from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
-from cryoformer.files import atomic_path, write_json
+from cryoformer.files import write_json
 
 COMPARISON_FILE, PLOT_FILE = "comparison.json", "comparison.png"
 REFERENCES = ("noise_free_mean", "mask_alone")
@@ -69,7 +70,7 @@ def compare(
     }
     write_json(out / COMPARISON_FILE, scores)
     if plot:
-        plot_comparison(scores, out / PLOT_FILE)
+        fsc_figure(scores, out / PLOT_FILE)
     return scores
 
 
@@ -160,35 +161,3 @@ def _cell(column: str, value: Any) -> str:
         if " A" in column and "AUC" not in column
         else f"{value:.3f}"
     )
-
-
-def plot_comparison(scores: dict[str, Any], path: Path) -> None:
-    """Mean FSC curves per image, one panel per mask.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("the plot needs matplotlib: pip install 'cryoformer[report]', or give --no-plot") from error
-    masks = list(scores["settings"]["masks"])
-    box, pixel_size = scores["settings"]["box"], scores["settings"]["pixel_size_angstrom"]
-    figure = Figure(figsize=(5.0 * len(masks), 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, mask in enumerate(masks):
-        axes = figure.add_subplot(1, len(masks), place + 1)
-        for number, (name, source) in enumerate(scores["sources"].items()):
-            curve = source["per_image"][mask]["fsc_mean_curve"]
-            style: dict[str, Any] = (
-                {"color": "0.6", "ls": "--" if name == REFERENCES[0] else ":"}
-                if name in REFERENCES
-                else {"color": f"C{number}"}
-            )
-            axes.plot([shell / (box * pixel_size) for shell in range(len(curve))], curve, label=name, **style)
-        axes.axhline(scores["settings"]["fsc_threshold"], color="0.8", lw=0.8, zorder=0)
-        axes.set(title=mask, xlabel="spatial frequency (1/Å)", ylabel="FSC to the truth", ylim=(-0.05, 1.02))
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)

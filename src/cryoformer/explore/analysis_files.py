@@ -145,7 +145,7 @@ def numbers(found: Findings) -> dict[str, Any]:
         "pixel_size_angstrom": pixel,
         "contour_level": found.level,
         "explained": found.principal.explained.tolist(),
-        "clusters": _cluster_numbers(found),
+        "clusters": cluster_numbers(found),
         "motion": {
             "trajectory": found.trajectories[0].name,
             "words": in_words(found.motions, found.trajectories[0]),
@@ -172,7 +172,8 @@ def numbers(found: Findings) -> dict[str, Any]:
     return result
 
 
-def _cluster_numbers(found: Findings) -> list[dict[str, Any]]:
+def cluster_numbers(found: Findings) -> list[dict[str, Any]]:
+    """Size and share of every cluster, with its uncertainty, certainty of the assignment, particle at the centre."""
     shares = found.shares
     return [
         {

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from cryoformer.assess.canvas import new_figure, save
 from cryoformer.assess.masks import state_spread
 from cryoformer.errors import InputError
-from cryoformer.explore.canvas import new_figure, save
 from cryoformer.explore.render import Camera, project, render_surface, without_dust
 from cryoformer.explore.trajectory import evenly
 from cryoformer.explore.viewpoint import choose_camera, contour_level, matching_level, mobility

@@ -9,9 +9,10 @@ import numpy as np
 
 from cryoformer import __version__
 from cryoformer.assess.evaluate import EVALUATION_FILE
+from cryoformer.assess.fsc_figure import fsc_figure
 from cryoformer.errors import InputError
+from cryoformer.explore.analysis_files import cluster_numbers
 from cryoformer.explore.figures import (
-    fsc_figure,
     half_map_figure,
     landscape_figure,
     surfaces_figure,
@@ -31,14 +32,12 @@ from cryoformer.explore.motion import in_words
 from cryoformer.explore.movie import write_gif
 from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
-    cluster_rows,
     evaluation_table,
     motion_summary,
     repeat_command,
-    settings_rows,
+    rows_of,
     summary,
     truth_words,
-    validation_rows,
     warnings,
 )
 from cryoformer.explore.trajectory import Trajectory, truth_trajectory
@@ -168,14 +167,14 @@ def _fill(
             truth=found.truth is not None,
             images={name: _data_address(path) for name, path in figures.items()},
             morph_caption=_morph_caption(found),
-            clusters=cluster_rows(found),
+            clusters=cluster_numbers(found),
             states=[{"state": state, "address": _data_address(state.picture)} for state in states],
             camera=turning_camera(morph.camera, min(DISPLAY_BOX, run.box)),
             script=turning_script(),
             parts=found.parts,
             table=_table(evaluation),
-            validation=None if validation is None else validation_rows(validation),
-            settings=settings_rows(run.config),
+            validation=None if validation is None else rows_of(validation),
+            settings=rows_of(run.config),
             command=repeat_command(run),
         )
     )

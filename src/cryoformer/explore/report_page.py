@@ -66,7 +66,7 @@ construction: grey there means "not modelled as moving".</figcaption></figure>
 <canvas></canvas><script type="text/plain" class="mesh" data-vertices="{{ entry.state.mesh.positions|length }}"
  data-faces="{{ entry.state.mesh.faces|length }}">{{ entry.state.mesh.encoded }}</script>
 <figcaption>State {{ loop.index }}: {{ "{:.1%}".format(clusters[loop.index0].share) }} ±
-{{ "{:.1%}".format(clusters[loop.index0].deviation) }} of the particles</figcaption></figure>
+{{ "{:.1%}".format(clusters[loop.index0].share_deviation) }} of the particles</figcaption></figure>
 {% endfor %}</div>
 <script type="application/json" id="camera">{{ camera|tojson }}</script>
 
@@ -77,8 +77,8 @@ standard deviation over bootstrap samples of the particles{% if truth %}; and th
 coordinate{% endif %}. It is a free energy only as far as the particles are an equilibrium sample and their latents are
 exact: the ellipse shows how far a single particle's latent is uncertain.</figcaption></figure>
 <table><tr><th>state</th><th>particles</th><th>share</th><th>assigned alike</th><th>particle at its centre</th></tr>
-{% for cluster in clusters %}<tr><td>{{ loop.index }}</td><td>{{ "{:,}".format(cluster.size) }}</td>
-<td>{{ "{:.1%}".format(cluster.share) }} ± {{ "{:.1%}".format(cluster.deviation) }}</td>
+{% for cluster in clusters %}<tr><td>{{ loop.index }}</td><td>{{ "{:,}".format(cluster.particles) }}</td>
+<td>{{ "{:.1%}".format(cluster.share) }} ± {{ "{:.1%}".format(cluster.share_deviation) }}</td>
 <td>{{ "{:.0%}".format(cluster.certainty) }}</td><td>{{ cluster.particle }}</td></tr>{% endfor %}</table>
 <p class="small">K-means clusters describe the cloud; they do not say that there are that many states. Shares: ±
 standard deviation over bootstrap samples and draws of the latents. Assigned alike: how often a draw from a particle's

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoformer.explore.figures import MASK_TITLES, SOURCE_STYLES
+from cryoformer.assess.fsc_figure import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
 from cryoformer.imaging.fsc import resolution
 from cryoformer.run.run_folder import Run
@@ -195,14 +195,16 @@ def _score(scores: dict[str, Any] | None, key: str) -> str:
     return "–" if scores is None or scores[key] is None else f"{scores[key]:.2f}"
 
 
-def settings_rows(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The configuration, one dotted name per row."""
+def rows_of(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings, or results of tests, one dotted name per row; long lists are counted."""
     rows: list[tuple[str, str]] = []
-    for key, value in config.items():
+    for key, value in values.items():
         if isinstance(value, dict):
-            rows += settings_rows(value, f"{prefix}{key}.")
+            rows += rows_of(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and len(value) > 8:
+            rows.append((f"{prefix}{key}", f"{len(value)} values"))
         else:
-            rows.append((f"{prefix}{key}", str(value)))
+            rows.append((f"{prefix}{key}", f"{value:.4g}" if isinstance(value, float) else str(value)))
     return rows
 
 
@@ -221,21 +223,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def cluster_rows(found: Findings) -> list[dict[str, Any]]:
-    """Clusters for the table: share with its uncertainty, certainty of the assignment, particle at the centre."""
-    shares = found.shares
-    return [
-        {
-            "size": int(found.clusters.sizes[i]),
-            "share": float(shares.share[i]),
-            "deviation": float(shares.deviation[i]),
-            "certainty": float(shares.certainty[i]),
-            "particle": int(found.clusters.particles[i]),
-        }
-        for i in range(len(found.clusters.sizes))
-    ]
 
 
 def truth_words(found: Findings) -> list[str]:
@@ -262,16 +249,3 @@ def truth_words(found: Findings) -> list[str]:
             )
         )
     return words
-
-
-def validation_rows(validation: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Results of the null tests, one dotted name per row; long lists are counted."""
-    rows: list[tuple[str, str]] = []
-    for key, value in validation.items():
-        if isinstance(value, dict):
-            rows += validation_rows(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and len(value) > 8:
-            rows.append((f"{prefix}{key}", f"{len(value)} values"))
-        else:
-            rows.append((f"{prefix}{key}", f"{value:.4g}" if isinstance(value, float) else str(value)))
-    return rows
