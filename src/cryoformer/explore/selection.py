@@ -12,7 +12,7 @@ from cryoformer.formats.choose import choose_rows, read_indices
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.particle_input import reopen
 from cryoformer.particles.repeats import reference_numbers
-from cryoformer.run.run_folder import open_run
+from cryoformer.run.run_folder import RunPaths, open_run
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def select_of_run(
     """
     run = open_run(path)
     count = len(run.latents)
-    file, in_file = reopen(path, run.config, particles, datadir).file, rows_in_file(path, count)
+    file, in_file = reopen(path, run.config, particles, datadir).file, RunPaths(path).read_rows(count)
     halves, images = None, None
     if half is not None:
         halves = None if file.half_set is None else file.half_set[in_file]
@@ -69,24 +69,6 @@ def select_of_run(
     if random is not None:
         rows = rows[choose_rows(len(rows), None, random=random, seed=seed)]
     return file, in_file[rows]
-
-
-def rows_in_file(path: Path, count: int) -> Int[np.ndarray, " n"]:
-    """The row of the particle file that each of the n particles of a run comes from.
-
-    Raises:
-        InputError: the run's list of rows is damaged.
-    """
-    listed = path / "rows.npy"
-    if not listed.exists():
-        return np.arange(count)
-    try:
-        rows = np.load(listed, allow_pickle=False).astype(np.int64)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InputError(f"{listed}: cannot be read ({error}); train again, or restore it") from error
-    if rows.shape != (count,):
-        raise InputError(f"{listed}: lists {rows.size} rows, the run has {count} particles; restore it")
-    return rows
 
 
 def inside_box(coordinates: Float[np.ndarray, "n q"], text: str) -> np.ndarray:

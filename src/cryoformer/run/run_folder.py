@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors
@@ -112,6 +112,22 @@ class RunPaths:
             raise InputError(f"{self.config}: not the settings of a run; was it edited by hand?")
         return facts
 
+    def read_rows(self, count: int) -> Int[np.ndarray, " n"]:
+        """The row of the particle file that each of the n particles of the run comes from.
+
+        Raises:
+            InputError: the run's list of rows is damaged.
+        """
+        if not self.rows.exists():
+            return np.arange(count)
+        try:
+            rows = np.load(self.rows, allow_pickle=False).astype(np.int64)
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            raise InputError(f"{self.rows}: cannot be read ({error}); train again, or restore it") from error
+        if rows.shape != (count,):
+            raise InputError(f"{self.rows}: lists {rows.size} rows, the run has {count} particles; restore it")
+        return rows
+
     def write_latents(self, mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]) -> None:
         """``latents.npz``."""
         write_npz(self.latents, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
@@ -170,9 +186,9 @@ class Run(VolumeSource):
             InputError: the particle file is gone, or no longer has the run's particles.
         """
         columns = reopen(self.path, self.config).file.columns()
-        rows = RunPaths(self.path).rows
-        if rows.exists():
-            columns = columns.iloc[np.load(rows, allow_pickle=False)]
+        paths = RunPaths(self.path)
+        if paths.rows.exists():
+            columns = columns.iloc[paths.read_rows(len(self.latents))]
         if len(columns) != len(self.latents):
             raise InputError(f"{self.path}: has {len(self.latents)} particles, its particle file {len(columns)}")
         deviations = np.sqrt(np.diagonal(self.latents_covariance, axis1=1, axis2=2))

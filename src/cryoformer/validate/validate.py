@@ -160,7 +160,7 @@ def _calibration(run: Run, truth_folder: Path) -> Outcome:
 
 def _halves(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
     paths = RunPaths(run.path)
-    rows = np.load(paths.rows, allow_pickle=False) if paths.rows.exists() else np.arange(len(subject.images))
+    rows = paths.read_rows(len(subject.images))
     members = subject.images.halves.cpu().numpy()
     runs = [_half_run(subject, rows[members == number], number + 1, run, options) for number in (0, 1)]
     some = split_images.sample_rows(len(subject.images), independent_runs.PARTICLES)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int
 
 from cryoformer.errors import InputError
-from cryoformer.explore.selection import rows_in_file
 from cryoformer.files import write_npy
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.select import write_selection
+from cryoformer.run.run_folder import RunPaths
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 
@@ -71,7 +71,7 @@ class Selections:
         Raises:
             InputError: no such selection, or the run's particle file is gone.
         """
-        rows = rows_in_file(self.run, self.count)[self.load(name)]
+        rows = RunPaths(self.run).read_rows(self.count)[self.load(name)]
         file = self.source()
         return write_selection(file, rows, self._path(name, file.suffix or ".npy"))
 
