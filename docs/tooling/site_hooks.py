@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "cryoformer"
 # Read by people as they are: plain files of the site.
 PLAIN = (
-    "CITATION.cff", "LICENSE", "constraints.txt", "environment.yml", "containers/Dockerfile", "containers/cryoformer.def",
-    "containers/cryoformer.lua",
+    "CITATION.cff", "LICENSE", "constraints.txt", "environment.yml",
+    "containers/Dockerfile", "containers/cryoformer.def", "containers/cryoformer.lua",
 )  # fmt: skip
 LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
 
