@@ -5,8 +5,9 @@ import torch
 from lightning_fabric import Fabric
 
 from cryoformer.training.encoder_inputs import KnownLatents
+from cryoformer.training.state import TrainingState
 from cryoformer.training.train_config import Stage, TrainConfig
-from cryoformer.training.trainer import StageState, StageTrainer
+from cryoformer.training.trainer import StageTrainer
 from decode.test_density_model import small_model
 
 RATE = 1e-3
@@ -37,7 +38,7 @@ def steps(trainer: StageTrainer) -> list[float]:
         changes.append(float((now - last[0]).abs().max()))
         last[0] = now
 
-    trainer.run(StageState(0), report, lambda _: None)
+    trainer.run(TrainingState(trainer.model), report, lambda: None)
     return changes
 
 
