@@ -185,9 +185,11 @@ def test_analyze_writes_the_report(monkeypatch, capsys, tmp_path):
     np.save(tmp_path / "z.npy", np.ones((2, 3)))
     options = ["--truth", "sim", "--clusters", "4", "--between", "3", "7", "--points", str(tmp_path / "z.npy")]
     monkeypatch.setattr("cryoformer.cli.analyze.need", lambda *_: None)
-    assert main(["analyze", "run", *options, "--umap", "--device", "cpu"]) == 0
+    more = ["--umap", "--device", "cpu", "--all-attention", "-o", "mine"]
+    assert main(["analyze", "run", *options, *more]) == 0
     assert capsys.readouterr().out == "run/report.html\n"
-    finished, (truth, clusters, umap, points, between), device = call.positional
+    finished, (truth, clusters, umap, points, between, *elsewhere), device = call.positional
+    assert elsewhere == [True, Path("mine")]
     assert finished is run
     assert (str(truth), clusters, umap, between, device) == ("sim", 4, True, (3, 7), "cpu")
     assert points.shape == (2, 3)

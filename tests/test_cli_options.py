@@ -50,6 +50,9 @@ def test_a_runs_config_is_a_recipe(tmp_path: Path) -> None:
     settings = config.model_dump(mode="json")
     recipe.write_text(yaml.safe_dump({"cryoformer": "0.1", "particles": "x", "settings": settings}))
     assert load_config(recipe=recipe) == config
+    # Of a run of version 0.1.0, which had a setting more.
+    recipe.write_text(yaml.safe_dump({"settings": settings | {"precision": "auto"}}))
+    assert load_config(recipe=recipe) == config
     assert load_config(recipe=recipe, overrides={"seed": 6}).seed == 6
 
 

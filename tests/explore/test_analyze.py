@@ -40,7 +40,7 @@ def test_everything_is_written_and_an_old_analysis_is_replaced(tmp_path: Path) -
         assert np.bincount(space["labels"]).shape == space["centres"].shape == (4,)
         again = space["mean"] + space["coordinates"] @ space["components"]
         np.testing.assert_allclose(again, run.latents, atol=1e-4)
-    for name in ("flexibility", "uncertainty", "local_resolution", "attention/part_01", "clusters/centre_04"):
+    for name in ("flexibility", "uncertainty", "local_resolution", "attention/part_01", "states/state_04"):
         volume, pixel_size = read_mrc_volume(folder / f"{name}.mrc")
         assert volume.shape == (BOX, BOX, BOX)
         assert pixel_size == PIXEL_SIZE
@@ -50,6 +50,7 @@ def test_everything_is_written_and_an_old_analysis_is_replaced(tmp_path: Path) -
         assert (folder / "trajectories" / f"{name}.gif").stat().st_size > 0
         assert "vseries play" in (folder / "trajectories" / f"{name}.cxc").read_text()
     assert len(list((folder / "attention").glob("query_??.mrc"))) == 8
+    assert "state_01.mrc state_02.mrc" in (folder / "states" / "states.cxc").read_text()
 
     numbers = json.loads((folder / "analysis.json").read_text())
     assert numbers["particles"] == PARTICLES
@@ -102,3 +103,17 @@ def test_latents_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     run.latents[3, 0] = np.nan
     with pytest.raises(InputError, match="the run has failed"):
         analyze(run, AnalysisOptions())
+
+
+def test_into_another_folder_with_maps_of_all_queries_or_the_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryoformer.explore.analysis_files.LARGEST_QUERIES", 3)
+    run = ExploredToy(tmp_path / "run")
+    run.path.mkdir()
+    report = analyze(run, AnalysisOptions(clusters=2, out=tmp_path / "mine"))
+    assert report == tmp_path / "mine" / "report.html"
+    assert not any(run.path.iterdir())
+    assert len(list((tmp_path / "mine/analysis/attention").glob("query_??.mrc"))) == 3
+    analyze(run, AnalysisOptions(clusters=2, out=tmp_path / "mine", all_queries=True))
+    assert len(list((tmp_path / "mine/analysis/attention").glob("query_??.mrc"))) == 8

@@ -91,11 +91,27 @@ def test_numbers_settings_and_command_are_on_the_page(tmp_path: Path) -> None:
 
 def test_null_tests_are_shown_where_run_and_asked_for_where_not(tmp_path: Path) -> None:
     run = ExploredToy(tmp_path)
-    assert f"cryoformer validate {tmp_path.name}" in report_run(run).read_text()
-    (tmp_path / "validation.json").write_text(json.dumps({"shuffled": {"gain": 0.0123456, "curve": [0.0] * 20}}))
+    assert f"cryoformer validate {tmp_path}" in report_run(run).read_text()
+    tests = {
+        "null_of_motion": {
+            "verdict": "holds", "sentence": "Two dimensions <are> real.", "information": [0.9, 0.4],
+            "information_nulls_largest": [0.1, 0.05], "log_likelihood_gain": 0.0123456, "curve": [0.0] * 20,
+        },
+        "poses": {"verdict": "fails", "sentence": "The poses are off."},
+    }  # fmt: skip
+    (tmp_path / "validation.json").write_text(json.dumps({"format": 1, **tests}))
     page = report_run(run).read_text()
-    for text in ("shuffled.gain", "0.01235", "20 values"):
+    for text in (
+        "Does something move?",
+        "Two dimensions &lt;are&gt; real.",
+        "The poses are off.",
+        "0.01235",
+        "20 values",
+    ):
         assert text in page
+    assert re.search(r"Does something move\?<span\s+class=\"verdict holds\">yes</span>", page)
+    assert re.search(r"Are the poses good enough\?<span\s+class=\"verdict fails\">no</span>", page)
+    assert (tmp_path / "figures/nulls.png").is_file()
     assert "nothing on this page proves" not in page
     (tmp_path / "validation.json").write_text("[]")
     with pytest.raises(InputError, match=r"validation\.json: expected names and values"):
@@ -149,7 +165,9 @@ def test_an_old_evaluation_is_reported_and_a_broken_one_refused(tmp_path: Path) 
     run, truth = run_with_evaluation(tmp_path)
     (run.path / "latents.npz").write_bytes(b"")
     os.utime(run.path / "evaluation.json", (0, 0))
-    assert "older than latents.npz" in report_run(run, truth).read_text()
+    page = report_run(run, truth).read_text()
+    assert "older than latents.npz" in page
+    assert "run <code>cryoformer evaluate</code> again" in page
     (run.path / "evaluation.json").write_text("{")
     with pytest.raises(InputError, match="no JSON file"):
         report_run(run, truth)

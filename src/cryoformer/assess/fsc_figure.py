@@ -5,7 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from cryoformer.assess.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, PURPLE, VERMILION, new_figure, save
+from cryoformer.assess.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    VERMILION,
+    draw_threshold,
+    new_figure,
+    save,
+)
 
 SOURCE_STYLES = {
     "cryoformer": ("CryoFormer", VERMILION, "-", 2.2),
@@ -33,7 +45,7 @@ def fsc_figure(evaluation: dict[str, Any], path: Path) -> Path:
             frequency = np.arange(len(curve)) / (settings["box"] * settings["pixel_size_angstrom"])
             text = f"{label} (AUC {scores['auc_mean']:.3f})"
             panel.plot(frequency[1:], curve[1:], line, color=colour, linewidth=width, label=text)
-        panel.axhline(settings["fsc_threshold"], color=GREY, linewidth=0.8)
+        draw_threshold(panel, settings["fsc_threshold"])
         panel.set(title=MASK_TITLES.get(mask, mask), xlabel="spatial frequency (1/Å)", ylim=(-0.15, 1.03))
         panel.set_xlim(0.0, 1.0 / settings["nyquist_angstrom"])
         panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)

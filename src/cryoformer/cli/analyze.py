@@ -1,5 +1,6 @@
 """Finished runs explored: ``analyze``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -19,6 +20,8 @@ def analyze(
     umap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     points: OptionalFile = None,
     between: Annotated[tuple[int, int] | None, arg(metavar="A B")] = None,
+    all_attention: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    out: Annotated[Path | None, arg(metavar="DIR", aliases=("-o",), help_behavior_hint="")] = None,
     device: Annotated[str, arg(metavar="NAME")] = "auto",
 ) -> None:
     """Landscape, states, trajectories, moving parts, motions and resolution of a run: analysis/ and report.html.
@@ -30,6 +33,9 @@ def analyze(
         umap: Also lay the latents out by UMAP (needs umap-learn; minutes for many particles).
         points: Latent points, one a row (.npy): a trajectory through them.
         between: Two particles, counted from 0, to join by the path of highest density.
+        all_attention: Write the attention maps of every structure query, not of the eight largest alone.
+        out: Folder for analysis/, figures/ and report.html instead of the run's, such as a colleague's that cannot be
+            written to. The viewer and select look in the run's own.
         device: cpu, cuda, cuda:1, or auto.
     """
     need("analyze", "report", *(["umap"] if umap else []))
@@ -39,4 +45,4 @@ def analyze(
 
     finished = open_run(run)
     through = None if points is None else load_latents(points, finished.latents.shape[1], "--points")
-    print(run_analysis(finished, AnalysisOptions(truth, clusters, umap, through, between), device))
+    print(run_analysis(finished, AnalysisOptions(truth, clusters, umap, through, between, all_attention, out), device))

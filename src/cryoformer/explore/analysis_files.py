@@ -3,9 +3,10 @@
 latent_space.npz    mean, components, explained, coordinates, labels, centres (particles), umap where asked for
 analysis.json       every number
 flexibility.mrc, uncertainty.mrc, local_resolution.mrc, maps.cxc
-clusters/centre_01.mrc ...              densities of the cluster centres, the largest first
+states/state_01.mrc ..., states.cxc     densities of the report's states (cluster centres), the largest first
 attention/part_01.mrc ..., parts.cxc    parts that move together
-attention/query_01.mrc, query_01_change.mrc ...   one structure query in the typical state; its deviation over states
+attention/query_01.mrc, query_01_change.mrc ...   one structure query in the typical state; its deviation over states;
+                                        the eight largest, or all on request
 trajectories/NAME.npy, NAME/frame_000.mrc ..., NAME.gif, NAME.mp4, NAME.cxc
 """
 
@@ -29,13 +30,13 @@ from cryoformer.files import atomic_path, write_json, write_mrc_volume, write_np
 from cryoformer.progress import RunLog
 
 FOLDER = "analysis"
-SCRIPTED_QUERIES = 8
+LARGEST_QUERIES = 8
 
 
 def write_analysis(found: Findings, log: RunLog) -> Path:
-    """Write everything into ``RUN/analysis``; what an earlier analysis left in its folders is removed."""
-    folder = found.run.path / FOLDER
-    for name in ("clusters", "attention", "trajectories"):
+    """Write everything into the folder ``analysis``; what an earlier analysis left in its folders is removed."""
+    folder = found.folder / FOLDER
+    for name in ("clusters", "states", "attention", "trajectories"):
         shutil.rmtree(folder / name, ignore_errors=True)
     log.stage("maps")
     _write_latent_space(found, folder / "latent_space.npz")
@@ -69,10 +70,11 @@ def _write_maps(found: Findings, folder: Path) -> None:
     maps = {"flexibility": found.flexibility.deviation, "uncertainty": found.uncertainty}
     for name, volume in {**maps, "local_resolution": found.local_resolution}.items():
         write_mrc_volume(folder / f"{name}.mrc", volume, pixel)
-    centres = [folder / "clusters" / f"centre_{number:02d}.mrc" for number in range(1, len(found.clusters.sizes) + 1)]
+    centres = [folder / "states" / f"state_{number:02d}.mrc" for number in range(1, len(found.clusters.sizes) + 1)]
     for path, volume in zip(centres, run.particle_volumes(found.clusters.particles), strict=True):
         write_mrc_volume(path, volume, pixel)
     full = FULL_COLOUR * found.level
+    write_series_script(folder / "states" / "states.cxc", centres, found.level, folder / "flexibility.mrc", full)
     write_colouring_script(
         folder / "maps.cxc", centres[0], found.level, [(folder / f"{name}.mrc", full) for name in maps]
     )
@@ -84,18 +86,19 @@ def _write_attention(found: Findings, folder: Path) -> None:
     for part in range(parts.count):
         files.append((folder / f"part_{part + 1:02d}.mrc", float(parts.strength[parts.part == part].max())))
         write_mrc_volume(files[-1][0], parts.volume(part, box), pixel)
-    centre = found.run.path / FOLDER / "clusters" / "centre_01.mrc"
+    centre = found.folder / FOLDER / "states" / "state_01.mrc"
     if files:
         write_colouring_script(folder / "parts.cxc", centre, found.level, files)
     if found.attention is None or found.typical_attention is None:
         return
     queries = []
-    for number, query in enumerate(query_order(found), start=1):
+    shown = query_order(found)[: None if found.options.all_queries else LARGEST_QUERIES]
+    for number, query in enumerate(shown, start=1):
         path, change = folder / f"query_{number:02d}.mrc", folder / f"query_{number:02d}_change.mrc"
         for target, values in ((path, found.typical_attention), (change, found.attention.deviation)):
             write_cropped_volume(target, found.attention.volume(values[:, query], box), pixel)
         queries.append((change, float(found.attention.deviation[:, query].max())))
-    write_colouring_script(folder / "queries.cxc", centre, found.level, queries[:SCRIPTED_QUERIES])
+    write_colouring_script(folder / "queries.cxc", centre, found.level, queries[:LARGEST_QUERIES])
 
 
 def query_order(found: Findings) -> list[int]:
@@ -131,7 +134,7 @@ def write_trajectory(found: Findings, trajectory: Trajectory, folder: Path) -> N
     pictures = motion_frames(prepare_morph(volumes, trajectory.labels))
     write_gif(pictures, folder / f"{trajectory.name}.gif")
     write_mp4(pictures, folder / f"{trajectory.name}.mp4")
-    flexibility = run.path / FOLDER / "flexibility.mrc"
+    flexibility = found.folder / FOLDER / "flexibility.mrc"
     write_series_script(folder / f"{trajectory.name}.cxc", files, found.level, flexibility, FULL_COLOUR * found.level)
 
 

@@ -11,16 +11,18 @@ from cryoformer.assess.canvas import (
     BLACK,
     BLUE,
     GREEN,
-    GREY,
     PALETTE,
     PURPLE,
     SKY,
     VERMILION,
+    draw_threshold,
     new_figure,
     save,
+    unsure_colours,
 )
 from cryoformer.assess.latent_space import PrincipalCoordinates
 from cryoformer.explore.landscape import Landscape
+from cryoformer.imaging.fsc import resolution
 
 MOST_POINTS = 20_000
 LARGEST_ENERGY = 8.0
@@ -119,17 +121,30 @@ def half_map_figure(
     frequency = np.arange(len(fsc)) / (local.shape[0] * pixel_size_angstrom)
     panels[0].plot(frequency[1:], fsc[1:], color=BLUE, linewidth=1.8)
     for threshold in (0.5, 0.143):
-        panels[0].axhline(threshold, color=GREY, linewidth=0.8)
+        draw_threshold(panels[0], threshold)
+    reached = resolution(fsc, local.shape[0], pixel_size_angstrom, 0.143)
+    panels[0].axvline(1.0 / reached, color=BLUE, linewidth=0.8, linestyle=":")
+    panels[0].annotate(f"{reached:.3g} Å", (1.0 / reached, 1.0), (-3, -2), textcoords="offset points", fontsize=8,
+                       ha="right", va="top", color=BLUE)  # fmt: skip
     panels[0].set(xlabel="spatial frequency (1/Å)", ylabel="FSC of the half maps", ylim=(-0.1, 1.03))
     panels[0].grid(alpha=0.25)
     axis, place = shown
     slices = [np.take(volume, place, axis=axis) for volume in (density, local, uncertainty / max(level, 1e-12))]
     inside = slices[0] > 0.5 * level
     for panel, values, title, colours in (
-        (panels[1], slices[1], "local resolution (Å)", "viridis_r"),
-        (panels[2], slices[2], "uncertainty / contour level", "magma_r"),
+        (panels[1], slices[1], "local resolution (Å)", "viridis"),
+        (panels[2], slices[2], "uncertainty / contour level", unsure_colours()),
     ):
-        image = panel.imshow(np.where(inside, values, np.nan), origin="lower", cmap=colours)
+        # The viewer's colours and range, so that both show the same.
+        whole = (local if panel is panels[1] else uncertainty / max(level, 1e-12))[density > level]
+        low, high = np.percentile(whole, [1.0, 99.0]) if whole.size else (0.0, 1.0)
+        image = panel.imshow(
+            np.where(inside, values, np.nan),
+            origin="lower",
+            cmap=colours,
+            vmin=low if panel is panels[1] else 0.0,
+            vmax=max(high, low + 1e-12),
+        )
         panel.contour(slices[0], levels=[level], colors="black", linewidths=0.6)
         panel.set(xticks=[], yticks=[], title=f"slice {'zyx'[axis]} = {place}")
         figure.colorbar(image, label=title)

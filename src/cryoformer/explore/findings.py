@@ -40,6 +40,10 @@ class AnalysisOptions:
     umap: bool = False
     points: Float[np.ndarray, "m k"] | None = None
     between: tuple[int, int] | None = None
+    all_queries: bool = False
+    """Attention maps of all structure queries, not of the largest alone."""
+    out: Path | None = None
+    """Folder for what is written; the run's own if None."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Findings:
     """The analysis of a run."""
 
     run: Run
+    options: AnalysisOptions
     truth: GroundTruth | None
     principal: PrincipalCoordinates
     umap: Float[np.ndarray, "n 2"] | None
@@ -98,6 +103,11 @@ class Findings:
     local_resolution: Float[np.ndarray, "d d d"]
     uncertainty: Float[np.ndarray, "d d d"]
     comparison: TruthComparison | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the report and what belongs to it go."""
+        return self.run.path if self.options.out is None else self.options.out
 
     @property
     def level(self) -> float:
@@ -137,6 +147,7 @@ def find(run: Run, options: AnalysisOptions, log: RunLog) -> Findings:
     comparison = None if truth is None else _compare(truth, spread, attention, run.box)
     return Findings(
         run=run,
+        options=options,
         truth=truth,
         principal=principal,
         umap=umap,

@@ -1,6 +1,7 @@
 """The report of a run: one self-contained HTML file that opens anywhere, and its pictures as files."""
 
 import base64
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,12 @@ from cryoformer.explore.gallery import (
 from cryoformer.explore.morph import DISPLAY_BOX, Morph, morph_figure, motion_frames, prepare_morph
 from cryoformer.explore.motion import in_words
 from cryoformer.explore.movie import write_gif
+from cryoformer.explore.report_nulls import has_nulls, nulls_figure, validation_tests
 from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
     evaluation_table,
     motion_summary,
     repeat_command,
-    rows_of,
     summary,
     truth_words,
     warnings,
@@ -48,7 +49,7 @@ VALIDATION_FILE = "validation.json"
 
 
 def write_report(found: Findings) -> Path:
-    """Write ``report.html`` and ``figures/`` into the run's folder.
+    """Write ``report.html`` and ``figures/`` into the run's folder, or the one asked for.
 
     Returns:
         The report's path. It is one file: pictures are inside, nothing is fetched when it is read.
@@ -64,12 +65,12 @@ def write_report(found: Findings) -> Path:
         )
     validation = _read_json(run.path / VALIDATION_FILE, "cryoformer validate")
     morph = _morph(found)
-    folder = run.path / "figures"
-    figures = _draw(found, morph, evaluation, folder)
+    folder = found.folder / "figures"
+    figures = _draw(found, morph, evaluation, validation, folder)
     states = draw_states(found, morph.camera, folder)
     page = _fill(found, figures, states, morph, evaluation, validation)
-    write_text(run.path / REPORT_FILE, page)
-    return run.path / REPORT_FILE
+    write_text(found.folder / REPORT_FILE, page)
+    return found.folder / REPORT_FILE
 
 
 def _read_json(path: Path, command: str) -> dict[str, Any] | None:
@@ -105,7 +106,13 @@ def _true_values(found: Findings) -> np.ndarray | None:
     return truth.composition + 1
 
 
-def _draw(found: Findings, morph: Morph, evaluation: dict[str, Any] | None, folder: Path) -> dict[str, Path]:
+def _draw(
+    found: Findings,
+    morph: Morph,
+    evaluation: dict[str, Any] | None,
+    validation: dict[str, Any] | None,
+    folder: Path,
+) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     run, principal = found.run, found.principal
     density = found.flexibility.mean
@@ -138,6 +145,8 @@ def _draw(found: Findings, morph: Morph, evaluation: dict[str, Any] | None, fold
         figures["training"] = training_figure(run.metrics, folder / "training.png")
     if evaluation is not None:
         figures["fsc"] = fsc_figure(evaluation, folder / "fsc.png")
+    if validation is not None and has_nulls(validation):
+        figures["nulls"] = nulls_figure(validation, folder / "nulls.png")
     return figures
 
 
@@ -151,33 +160,38 @@ def _fill(
 ) -> str:
     from jinja2 import Environment
 
-    run = found.run
-    return (
-        Environment(autoescape=True)
-        .from_string(PAGE)
-        .render(
-            name=run.path.resolve().name,
-            version=__version__,
-            date=date.today().isoformat(),
-            summary=summary(run, evaluation),
-            motion_summary=motion_summary(found),
-            motion=in_words(found.motions, found.trajectories[0]),
-            truth_words=truth_words(found),
-            warnings=warnings(run, evaluation, _is_older(run.path), found.truth is not None, validation is not None),
-            truth=found.truth is not None,
-            images={name: _data_address(path) for name, path in figures.items()},
-            morph_caption=_morph_caption(found),
-            clusters=cluster_numbers(found),
-            states=[{"state": state, "address": _data_address(state.picture)} for state in states],
-            camera=turning_camera(morph.camera, min(DISPLAY_BOX, run.box)),
-            script=turning_script(),
-            parts=found.parts,
-            table=_table(evaluation),
-            validation=None if validation is None else rows_of(validation),
-            settings=rows_of(run.config),
-            command=repeat_command(run),
-        )
+    run, environment = found.run, Environment(autoescape=True)
+    environment.filters["code"] = _code
+    return environment.from_string(PAGE).render(
+        name=run.path.resolve().name,
+        path=run.path,
+        version=__version__,
+        date=date.today().isoformat(),
+        summary=summary(run, evaluation),
+        motion_summary=motion_summary(found),
+        motion=in_words(found.motions, found.trajectories[0]),
+        truth_words=truth_words(found),
+        warnings=warnings(run, evaluation, _is_older(run.path), found.truth is not None, validation is not None),
+        truth=found.truth is not None,
+        images={name: _data_address(path) for name, path in figures.items()},
+        morph_caption=_morph_caption(found),
+        clusters=cluster_numbers(found),
+        states=[{"state": state, "address": _data_address(state.picture)} for state in states],
+        camera=turning_camera(morph.camera, min(DISPLAY_BOX, run.box)),
+        script=turning_script(),
+        parts=found.parts,
+        table=_table(evaluation),
+        validation=None if validation is None else validation_tests(validation),
+        settings=settings_rows(run.config),
+        command=repeat_command(run),
     )
+
+
+def _code(text: str) -> str:
+    """What stands between backticks as code; everything else is escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _table(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:

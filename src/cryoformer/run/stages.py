@@ -195,11 +195,11 @@ class Reconstruction:
         if trained.cut_short:
             what = "; ".join(trained.cut_short)
             sentences = [f"{root}: CUT SHORT by --max-minutes: {what}. These results are preliminary."]
+            if spread < LEAST_CONDITIONING:
+                sentences.append(f"So far {ignored}")
             if trained.goes_on:
                 again = ["cryoformer", "train", str(self.particles.source), "--out", str(root), "--resume"]
                 sentences.append(f"Go on with: {shlex.join(again)}")
-            if spread < LEAST_CONDITIONING:
-                sentences.append(f"So far {ignored}")
             return " ".join(sentences)
         if spread < LEAST_CONDITIONING:
             return f"{root}: finished, but {ignored}"

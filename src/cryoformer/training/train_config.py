@@ -123,6 +123,8 @@ def load_config(
     if (epochs := settings.pop("epochs", None)) is not None:
         stages = settings.get("stages", [stage.model_dump() for stage in TrainConfig().stages])
         settings["stages"] = [{**stage, "epochs": epochs} for stage in stages]
+    # Runs of version 0.1.0 hold it; it never did anything.
+    settings.pop("precision", None)
     try:
         config = TrainConfig.model_validate(settings)
     except ValidationError as error:
