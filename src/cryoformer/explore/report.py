@@ -37,6 +37,7 @@ from cryoformer.explore.report_text import (
     evaluation_table,
     motion_summary,
     repeat_command,
+    rows_of,
     summary,
     truth_words,
     warnings,
@@ -182,7 +183,7 @@ def _fill(
         parts=found.parts,
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),
-        settings=settings_rows(run.config),
+        settings=rows_of(run.config),
         command=repeat_command(run),
     )
 
