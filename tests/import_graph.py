@@ -15,6 +15,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 ROOMS = (
     "version",
     "errors",
+    "communication",
     "settings",
     "files",
     "progress",

@@ -29,12 +29,19 @@ class RunLog:
         metrics: file for :meth:`record`, or None.
         elapsed_before: seconds that earlier calls took.
         texts: files that every line is written to as well.
+        silent: says nothing: another process does.
     """
 
-    def __init__(self, metrics: Path | None, elapsed_before: float = 0.0, texts: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        metrics: Path | None,
+        elapsed_before: float = 0.0,
+        texts: Sequence[Path] = (),
+        silent: bool = False,
+    ) -> None:
         self._metrics, self._before, self._started, self._texts = metrics, elapsed_before, time.monotonic(), texts
-        self._console = Console(stderr=True)
-        self._live = sys.stderr.isatty()
+        self._console = Console(stderr=True, quiet=silent)
+        self._live, self._silent = sys.stderr.isatty() and not silent, silent
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -53,7 +60,7 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         logger = logging.getLogger("cryoformer")
         logger.addHandler(self._handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.ERROR if self._silent else logging.INFO)
         logger.propagate = False
         self._progress.start()
         return self

@@ -11,11 +11,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 from cryoformer import __version__
-from cryoformer.errors import InputError
+from cryoformer.errors import InputError, ProcessLost, SharedInputError
 
 # Modules of this folder that hold commands, in the order of a project, which is that of --help.
 COMMANDS = (
@@ -46,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = _read_plugins(given)
         _check_command(given)
         app.cli(args=given, prog="cryoformer", description=f"{DESCRIPTION} Version {__version__} (--version).")
+    except SharedInputError as error:
+        if error.tells:
+            print(f"cryoformer: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        error.told()
+        return 2
+    except ProcessLost as error:
+        print(f"cryoformer: {error}; {_how_to_go_on(given)}", file=sys.stderr)
+        return 1
     except InputError as error:
         print(f"cryoformer: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -80,17 +86,11 @@ def _read_plugins(given: list[str]) -> list[str]:
     Raises:
         InputError: no such file, or one that fails.
     """
+    if given[:1] == ["--plugin"]:
+        from cryoformer.model.registry import read_plugin
     while given[:1] == ["--plugin"]:
         path = given[1] if len(given) > 1 else ""
-        try:
-            spec = spec_from_file_location(Path(path).stem, path)
-            if spec is None or spec.loader is None:
-                raise InputError(f"--plugin {path}: expected a Python file (.py)")
-            spec.loader.exec_module(module_from_spec(spec))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"--plugin {path}: cannot be read as a Python file ({error})") from error
+        read_plugin(path)
         given = given[2:]
     return given
 

@@ -62,6 +62,7 @@ def train(
     /,
     *,
     out: OutFolder,
+    devices: Annotated[int | None, optional("N")] = None,
     max_minutes: Annotated[float | None, optional("M")] = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     log: OptionalFile = None,
@@ -74,6 +75,7 @@ def train(
     Args:
         particles: Particle file with poses and CTF (.star, .cs), or images (.mrcs, .txt) with --poses and --ctf.
         out: Folder of the run.
+        devices: Processes on this machine, one for each GPU (default: 1); torchrun starts them on several machines.
         max_minutes: Time for this call. A run that it cuts short says so, and goes on with --resume.
         resume: Go on with the run in the output folder where it stopped.
         log: File to write the log to as well; it is in the run's log.txt in any case.
@@ -91,10 +93,11 @@ def train(
         preset=training.preset,
         max_minutes=max_minutes,
         resume=resume,
-        overrides=training.given() | reading.given(),
+        overrides=training.given() | reading.given() | ({} if devices is None else {"devices": devices}),
         log_file=log,
     )
-    print(result)
+    if result:
+        print(result)
 
 
 @app.command

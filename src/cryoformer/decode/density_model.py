@@ -8,7 +8,7 @@ Wiener-filtered back-projection of what the network leaves unexplained (:mod:`cr
 lets the network give all of sigma: that is b = 0 and a window over all occupied points.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,14 +105,14 @@ class ConformationModel:
         points: DecodedPoints,
         inputs: Float[Tensor, "s ..."],
         images: FourierImages,
-        network: nn.Module | None = None,
+        network: Callable[[Tensor, Tensor], Tensor] | None = None,
         state: Int[Tensor, " i"] | None = None,
         still: Float[Tensor, " p"] | None = None,
     ) -> Complex[Tensor, "i d h"]:
         """What the network adds to the base for these latents (or whatever its encoder reads), as the images show it.
 
         Args:
-            network: :meth:`stage_network`, perhaps wrapped for several devices.
+            network: :meth:`stage_network`, perhaps wrapped for several processes.
             state: which of the inputs each image shows; None: one input an image.
             still: a density at the points that all images share, to be left out.
         """

@@ -7,6 +7,8 @@ and nothing is splatted. A density is the inverse transform of all frequencies i
 window: what is outside the molecule is the network's own affair, as in other Fourier methods.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
@@ -70,7 +72,7 @@ class FourierConformationModel(ConformationModel):
         points: DecodedPoints,
         inputs: Float[Tensor, "b ..."],
         images: FourierImages,
-        network: nn.Module | None = None,
+        network: Callable[[Tensor, Tensor], Tensor] | None = None,
         state: Int[Tensor, " b"] | None = None,
         still: Float[Tensor, " p"] | None = None,
     ) -> Complex[Tensor, "b d h"]:

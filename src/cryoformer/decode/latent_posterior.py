@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cryoformer.communication import ALONE, Processes
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
@@ -51,13 +52,16 @@ def refine_latents(
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k k"]]:
     """Posterior mean and covariance of every particle's latent under the decoder, at the (low) box of ``images``.
 
+    Where processes share the images, each reads those of its own, and all get the latents of all.
+
     ``latents`` are those that the states are taken from: of these particles, or of others.
     """
     support = choose_states(latents, states, seed)
     residuals = images.minus(crop_volume(model.base, images.box))
-    blocks = torch.arange(len(images), device=images.device).split(BLOCK)
-    sample = torch.linspace(0, len(images) - 1, min(BLOCK, len(images)), device=images.device).round().long()
-    passes = len(blocks) + (len(blocks) > 1)
+    part, blocks = images.part, torch.arange(len(images), device=images.device).split(BLOCK)
+    processes, all_at_once = part.processes, part.total <= BLOCK
+    sample = part.here(torch.linspace(0, part.total - 1, min(BLOCK, part.total), device=images.device).round().long())
+    passes = len(blocks) + (not all_at_once)
 
     def likelihoods(rows: Tensor, number: int) -> Tensor:
         def report(done: float) -> None:
@@ -67,16 +71,17 @@ def refine_latents(
         return state_log_likelihoods(model, residuals.take(rows), support, report)
 
     log_likelihood = likelihoods(sample, 0)
-    weights = fit_prior(log_likelihood)
+    weights = fit_prior(log_likelihood, processes=processes)
     means, covariances = [], []
     for number, rows in enumerate(blocks, start=1):
-        if len(blocks) > 1:
+        if not all_at_once:
             log_likelihood = likelihoods(rows, number)
         mean, covariance = _moments(posterior_over_states(log_likelihood, weights), support)
         means.append(mean)
         covariances.append(covariance)
+    mean, covariance = processes.gather(torch.cat(means)), processes.gather(torch.cat(covariances))
     # States are samples of a continuum: no posterior is narrower than the gaps between them.
-    return torch.cat(means), torch.cat(covariances) + torch.diag(_gap(support) ** 2)
+    return mean, covariance + torch.diag(_gap(support) ** 2)
 
 
 def uncertainty_about(
@@ -142,11 +147,13 @@ def low_rank(
     return weights, weights.T @ densities
 
 
-def fit_prior(log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS) -> Float[Tensor, " m"]:
-    """Weights of the states, by EM."""
+def fit_prior(
+    log_likelihood: Float[Tensor, "n m"], iterations: int = PRIOR_ITERATIONS, processes: Processes = ALONE
+) -> Float[Tensor, " m"]:
+    """Weights of the states, by EM over the images of all processes."""
     weights = torch.full_like(log_likelihood[0], 1.0 / log_likelihood.shape[1])
     for _ in range(iterations - 1):
-        weights = posterior_over_states(log_likelihood, weights).mean(dim=0)
+        weights = processes.mean(posterior_over_states(log_likelihood, weights))
     return weights
 
 

@@ -7,12 +7,13 @@ rotations only. :class:`FourierImages` lie in memory; :mod:`.streamed` reads tho
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from cryoformer.images.shard import Shard
 from cryoformer.imaging.fourier import crop_fourier, frequencies, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
@@ -24,7 +25,7 @@ BATCH_COEFFICIENTS = 256 * 64 * 33
 
 @dataclass(frozen=True)
 class Images(ABC):
-    """n images of one box.
+    """n images of one box: all, or those that this process holds.
 
     Attributes:
         rotations: R_i.
@@ -34,6 +35,7 @@ class Images(ABC):
         noise_power: variance of the noise per shell 0 .. D / 2, in units of |Y|^2.
         pixel_size_angstrom: of this box.
         voxel_angstrom: the pixel size that densities refer to (that of the full box, whatever was cropped).
+        shard: which of all images these are; None: all.
     """
 
     rotations: Float[Tensor, "n 3 3"]
@@ -42,6 +44,7 @@ class Images(ABC):
     noise_power: Float[Tensor, " s"]
     pixel_size_angstrom: float
     voxel_angstrom: float
+    shard: Shard | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -54,6 +57,11 @@ class Images(ABC):
     def views(self, rows: Tensor | slice = slice(None)) -> Float[Tensor, "m 3 3"]:
         """scale_i R_i of these images, which takes points of the density to where they are seen: what is sliced by."""
         return self.rotations[rows] * self.scale[rows, None, None]
+
+    @property
+    def part(self) -> Shard:
+        """Which of all images these are."""
+        return self.shard or Shard.whole(len(self))
 
     @property
     def device(self) -> torch.device:
@@ -78,6 +86,23 @@ class Images(ABC):
         """These batches of rows, each with its images."""
         for some in rows:
             yield some, self.take(some)
+
+    def draw(self, rows: Int[Tensor, " m"]) -> "FourierImages":
+        """These rows of all, which ascend, in memory: every process has those that it holds."""
+        drawn = self.part.drawn(rows)
+        return replace(self.take(self.part.here(rows)), shard=drawn)
+
+    def gathered(self, rows: Int[Tensor, " m"]) -> "FourierImages":
+        """These rows of all, which ascend, in memory, in every process."""
+        here, gather = self.take(self.part.here(rows)), self.part.processes.gather
+        return replace(
+            here,
+            rotations=gather(here.rotations),
+            scale=gather(here.scale),
+            halves=gather(here.halves),
+            coefficients=gather(here.coefficients),
+            ctf=gather(here.ctf),
+        )
 
     def _with(self, rows: Tensor, coefficients: Tensor, ctf: Tensor) -> "FourierImages":
         """These rows with coefficients that are at hand."""

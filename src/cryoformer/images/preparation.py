@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from cryoformer.communication import ALONE
 from cryoformer.images.settings import ImageSettings
+from cryoformer.images.shard import Shard
 from cryoformer.imaging.background import background_mask, normalise_background
 from cryoformer.imaging.ctf import contrast_transfer
 from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
@@ -36,9 +38,10 @@ class PreparedParticles:
 
     Args:
         settings: contrast, normalisation, and what was done to the images with their CTF.
+        shard: those that are prepared here; box, pixel size and contrast are those of all.
     """
 
-    def __init__(self, particles: Particles, settings: ImageSettings) -> None:
+    def __init__(self, particles: Particles, settings: ImageSettings, shard: Shard | None = None) -> None:
         ctf_applied = settings.ctf_applied
         if ctf_applied != "auto":
             particles = replace(particles, premultiplied=np.full(len(particles), ctf_applied == "multiplied"))
@@ -53,9 +56,19 @@ class PreparedParticles:
         self.scale = self.pixel_size_angstrom / self.pixel_sizes if self.mixed else torch.ones(len(particles))
         self.shifts = torch.from_numpy(particles.shifts_angstrom.astype(np.float32))
         self.premultiplied = torch.from_numpy(particles.premultiplied)
-        self.sign = choose_sign(particles, settings.invert)
-        for fact in self._facts():
+        processes = ALONE if shard is None else shard.processes
+        self.sign = processes.on_first(lambda: choose_sign(particles, settings.invert))
+        for fact in self._facts() if processes.first else ():
             logger.info("%s: %s", particles.source, fact)
+        if processes.size > 1:
+            assert shard is not None
+            self._keep(slice(shard.start, shard.stop))
+
+    def _keep(self, rows: slice) -> None:
+        """Forget the images of other processes."""
+        self.particles = self.particles.subset(np.arange(len(self.particles))[rows])
+        self.pixel_sizes, self.scale = self.pixel_sizes[rows], self.scale[rows]
+        self.shifts, self.premultiplied = self.shifts[rows], self.premultiplied[rows]
 
     def _facts(self) -> Iterator[str]:
         boxes, sizes = np.unique(self.particles.boxes), self.particles.pixel_sizes_angstrom

@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryoformer.communication import ALONE, Processes
 from cryoformer.device import usable_device
 from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
 from cryoformer.images.half_plane_file import HalfPlaneFile
 from cryoformer.images.preparation import PreparedParticles
 from cryoformer.images.settings import ImageSettings
+from cryoformer.images.shard import Shard
 from cryoformer.imaging.fourier import crop_fourier
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.read_ahead import read_ahead
@@ -97,7 +99,7 @@ class StreamedImages(Images):
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
         )
         if in_memory_bytes(len(self), box) <= self.memory_bytes:
-            return self._gathered(self._all(), smaller)
+            return replace(self._gathered(self._all(), smaller), shard=self.shard)
         assert smaller.cached is not None
         if not smaller.cached.path.exists():
             batches = self.batches(self.every())
@@ -121,6 +123,7 @@ def prepare_images(
     cache: Path,
     settings: ImageSettings,
     progress: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Images:
     """All images of a data set, in memory if they fit into what settings allow, else read from disk when they are used.
 
@@ -128,17 +131,19 @@ def prepare_images(
         cache: folder for half-planes at coarse boxes; emptied first.
         settings: how they are read; its seed draws the halves, where the particle file has none.
         progress: called with the number of images of every batch that was read.
+        processes: share the images; each reads its own, and its memory is its own.
 
     Raises:
         InputError: an image that cannot be normalised, or a device that is not there.
     """
     shutil.rmtree(cache, ignore_errors=True)
-    prepared = PreparedParticles(particles, settings)
+    shard = Shard.dealt(len(particles), processes)
+    prepared = PreparedParticles(particles, settings, shard)
     box, device = prepared.box, usable_device(settings.device)
     images = StreamedImages(
-        rotations=torch.from_numpy(particles.rotations.astype(np.float32)).to(device),
+        rotations=torch.from_numpy(prepared.particles.rotations.astype(np.float32)).to(device),
         scale=prepared.scale.to(device),
-        halves=_halves(particles, settings.seed).to(device),
+        halves=_halves(particles, settings.seed)[shard.start : shard.stop].to(device),
         # After normalisation the background is white noise of unit variance, so far as is known yet.
         noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),
         pixel_size_angstrom=prepared.pixel_size_angstrom,
@@ -147,9 +152,10 @@ def prepare_images(
         cached=None,
         memory_bytes=settings.memory_gib * 2**30,
         cache=cache,
+        shard=None if processes.size == 1 else shard,
     )
     if in_memory_bytes(len(images), box) <= images.memory_bytes:
-        return images._gathered(images._all(), images, progress)
+        return replace(images._gathered(images._all(), images, progress), shard=images.shard)
     gib = in_memory_bytes(len(images), box) / 2**30
     logger.info("images are read from disk as they are used: in memory they would take %.1f GiB", gib)
     return images

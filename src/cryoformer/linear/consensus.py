@@ -79,9 +79,9 @@ def wiener_backprojection(
     """Density of all images, and of their two halves.
 
     ``subtract(rows, images)`` gives half-planes to take off these images first: what another model already explains.
-    ``order`` is that in which it wants to see them.
+    ``order`` is that in which it wants to see them. Both count rows of all images, whatever processes share them.
     """
-    order = torch.arange(len(images), device=images.device) if order is None else order
+    order = torch.arange(len(images), device=images.device) if order is None else images.part.here(order)
     rows = [order[images.halves[order] == number] for number in (0, 1)]
     halves = [backprojection_equations(images, some, subtract) for some in rows]
     box = images.box
@@ -103,14 +103,16 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
 
     Coefficients without CTF hold nothing, so they do not count.
     """
-    rows = torch.linspace(0, len(images) - 1, min(sample, len(images)), device=images.device).round().long()
-    box = images.box
+    part, box = images.part, images.box
+    rows = part.here(torch.linspace(0, part.total - 1, min(sample, part.total), device=images.device).round().long())
     residuals = images.minus(volume)
     power, count = (torch.zeros(box, box // 2 + 1, device=images.device) for _ in range(2))
     for _, some in residuals.batches(rows.split(images.batch)):
         seen = some.ctf != 0
         power += (some.coefficients.abs().square() * seen).sum(dim=0)
         count += seen.sum(dim=0)
+    part.processes.add(power)
+    part.processes.add(count)
     number = radial_mean(count, box)
     return torch.where(number > 0, radial_mean(power, box) / number, float(box**2))
 
@@ -118,14 +120,14 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
 def backprojection_equations(
     images: Images, rows: Int[Tensor, " m"], subtract: Prediction | None = None
 ) -> NormalEquations:
-    """Normal equations of one density for these images, finished."""
+    """Normal equations of one density for these images, and those of other processes, finished."""
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = plane.take(images.noise_deviation())
     equations = NormalEquations(images.box, 1, images.device)
     for some, batch in images.batches(rows.split(images.batch)):
         half_planes = batch.coefficients
         if subtract is not None:
-            half_planes = half_planes - subtract(some, batch)
+            half_planes = half_planes - subtract(some + images.part.start, batch)
         one = torch.ones(len(batch), 1, device=images.device)
         equations.add(
             plane.take(half_planes) / deviation,
@@ -134,7 +136,7 @@ def backprojection_equations(
             one[:, :, None],
             interpolate_slices(plane, batch.views()),
         )
-    equations.finish()
+    equations.finish(images.part.processes)
     return equations
 
 

@@ -47,12 +47,14 @@ def fit_linear_stage(
     low = images.crop(min(settings.box, images.box))
     mean = crop_volume(consensus, low.box)
     occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
-    used = torch.arange(len(images), device=images.device) if rows is None else rows
+    used = torch.arange(images.part.total, device=images.device) if rows is None else rows
     subspace = _fit(low, mean, occupancy, settings, seed, log, used)
-    flexible = _flexible(low.take(drawn_rows(used, settings.images, seed)), subspace, occupancy)
+    flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), subspace, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
     full = at_full_box(images, subspace, consensus, full_occupancy)
+    gather = images.part.processes.gather
+    subspace = replace(subspace, latents=gather(subspace.latents), covariance=gather(subspace.covariance))
     ratio = (images.box / low.box) ** 3
     deviation = _deviation(subspace, used)[flexible > 0.5].mean() / ratio
     log.record(
@@ -80,7 +82,7 @@ def fit_linear_stage(
 def _fit(
     low: Images, mean: Tensor, occupancy: Tensor, settings: PPCASettings, seed: int, log: RunLog, rows: Tensor
 ) -> PPCA:
-    """EM over (a draw of) ``rows``; latents of all images."""
+    """EM over (a draw of) ``rows``; latents of all images that are here."""
     drawn = drawn_rows(rows, settings.images, seed)
 
     def report(iteration: int, state: PPCA) -> None:
@@ -89,7 +91,7 @@ def _fit(
         log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
 
     found = fit_ppca(
-        low if len(drawn) == len(low) else low.take(drawn),
+        low if len(drawn) == low.part.total else low.draw(drawn),
         mean,
         occupancy,
         settings.dimension,
@@ -98,7 +100,7 @@ def _fit(
         report,
         settings.tolerance,
     )
-    return read_others(low, found, drawn).informative()
+    return read_others(low, found, drawn).informative(low.part.processes)
 
 
 def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d"]:
@@ -111,12 +113,13 @@ def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d
 
 def read_others(images: Images, subspace: PPCA, rows: Int[Tensor, " m"]) -> PPCA:
     """A subspace that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
-    if len(rows) == len(images):
+    if len(rows) == images.part.total:
         return subspace
+    here = images.part.here(rows)
     placed = _unread(subspace, len(images))
-    placed.latents[rows], placed.covariance[rows] = subspace.latents, subspace.covariance
+    placed.latents[here], placed.covariance[here] = subspace.latents, subspace.covariance
     unread = torch.ones(len(images), dtype=torch.bool, device=images.device)
-    unread[rows] = False
+    unread[here] = False
     read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
     return replace(read, log_likelihood=subspace.log_likelihood)
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from cryoformer.communication import ALONE, Processes
 from cryoformer.imaging.grids import half_volume_radii, shell_mean
 from cryoformer.imaging.slices import (
     PADDING,
@@ -61,13 +62,15 @@ class NormalEquations:
         order.insert(self._right[:, self.volumes :], product.imag, weights)
         order.insert(self._left, squares, second_moments[:, self._pairs[0], self._pairs[1]])
 
-    def finish(self) -> None:
-        """Fold the mirror plane; call once, after the last image."""
+    def finish(self, processes: Processes = ALONE) -> None:
+        """Fold the mirror plane and add what other processes have; call once, after the last image."""
         shape, q = padded_shape(self.box), self.volumes
         right = self._right.view(*shape, 2 * q)
         add_friedel_mates(right[..., :q], 1.0)
         add_friedel_mates(right[..., q:], -1.0)
         add_friedel_mates(self._left.view(*shape, -1), 1.0)
+        processes.add(self._right)
+        processes.add(self._left)
 
     def merged_with(self, other: "NormalEquations") -> "NormalEquations":
         """The equations of both sets of images (both finished)."""

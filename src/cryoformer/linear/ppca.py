@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cryoformer.communication import ALONE, Processes
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import half_volume_radii, shell_mean
 from cryoformer.imaging.slices import (
@@ -51,7 +52,7 @@ class PPCA:
     Attributes:
         mean: mu [D, D, D].
         basis: U [k, D, D, D], orthogonal, largest first, scaled so that the latents have unit variance.
-        latents: posterior means z [n, k].
+        latents: posterior means z [n, k], of the images that this process holds.
         covariance: posterior covariances S [n, k, k].
         log_likelihood: gain of the log likelihood over the mean density, per image.
     """
@@ -70,9 +71,9 @@ class PPCA:
         """mu + z U."""
         return self.mean + torch.tensordot(latents, self.basis, dims=1)
 
-    def informative(self) -> "PPCA":
+    def informative(self, processes: Processes = ALONE) -> "PPCA":
         """The components that the data say something about (at least one)."""
-        information = 1.0 - self.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+        information = 1.0 - processes.mean(self.covariance.diagonal(dim1=1, dim2=2))
         kept = (information > LEAST_INFORMATION).nonzero()[:, 0]
         kept = kept if len(kept) else torch.zeros(1, dtype=torch.long, device=self.basis.device)
         return replace(
@@ -106,7 +107,8 @@ def fit_ppca(
         covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
     )
-    held_out = torch.arange(len(images), device=images.device) % HELD_OUT == HELD_OUT - 1
+    part = images.part
+    held_out = torch.arange(part.start, part.stop, device=images.device) % HELD_OUT == HELD_OUT - 1
     variance: Tensor | None = None
     step, gain = 1.0, math.inf
     best, best_at, most = (state, variance), 0, -math.inf
@@ -117,14 +119,14 @@ def fit_ppca(
             best, best_at, most = (state, variance), iteration, unseen
         gain = state.log_likelihood - before
         step = min(STEP_GROWTH * step, LARGEST_STEP) if gain > 0 else 1.0
-        state, variance = maximisation(state, equations, mask, variance, step)
+        state, variance = maximisation(state, equations, mask, variance, step, part.processes)
         if report is not None:
             report(iteration, state)
         little = max(abs(gain), abs(last_gain)) < tolerance * abs(state.log_likelihood)
         if iteration + 1 >= LEAST_STEPS and (little or iteration - best_at >= PATIENCE):
             break
     state, equations = expectation(images, best[0])
-    state, _ = maximisation(state, equations, mask, best[1])
+    state, _ = maximisation(state, equations, mask, best[1], processes=part.processes)
     return expectation(images, state, accumulate=False)[0]
 
 
@@ -144,7 +146,7 @@ def expectation(
     rows: Int[Tensor, " m"] | None = None,
     fixed: bool = False,
 ) -> tuple[PPCA, NormalEquations | None]:
-    """Posterior of every latent, and the equations for the next mean and basis.
+    """Posterior of every latent here, and the equations for the next mean and basis from all processes.
 
     ``fixed`` keeps the posteriors that ``subspace`` has and only gathers equations, from ``rows`` alone.
     """
@@ -167,9 +169,11 @@ def expectation(
         if equations is not None:
             weights, moments = _moments(latents[batch], covariances[batch])
             equations.add(whitened, ctf, weights, moments, where)
+    processes = images.part.processes
     if equations is not None:
-        equations.finish()
-    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / max(len(every), 1))
+        equations.finish(processes)
+    gain, count = processes.add_numbers(gain, len(every))
+    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / max(count, 1))
     return found, equations
 
 
@@ -233,7 +237,12 @@ def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def maximisation(
-    state: PPCA, equations: NormalEquations | None, mask: Tensor, variance: Tensor | None, step: float = 1.0
+    state: PPCA,
+    equations: NormalEquations | None,
+    mask: Tensor,
+    variance: Tensor | None,
+    step: float = 1.0,
+    processes: Processes = ALONE,
 ) -> tuple[PPCA, Tensor]:
     """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
 
@@ -249,7 +258,7 @@ def maximisation(
     # The mask keeps its share of the uncertainty that white noise would leave in the whole box.
     variance = uncertainty / PADDING**3 * mask.mean()
     volumes = torch.lerp(volumes, volume_from_fourier(coefficients, box) * mask, step)
-    return _canonical(replace(state, mean=volumes[0], basis=volumes[1:])), variance
+    return _canonical(replace(state, mean=volumes[0], basis=volumes[1:]), processes), variance
 
 
 def component_precision(power: Float[Tensor, "q s"], mask: Tensor) -> Float[Tensor, "q s"]:
@@ -261,11 +270,12 @@ def component_precision(power: Float[Tensor, "q s"], mask: Tensor) -> Float[Tens
     return mask.mean() / (PADDING**3 * power.clamp_min(torch.finfo(power.dtype).tiny * 1e6))
 
 
-def _canonical(state: PPCA) -> PPCA:
+def _canonical(state: PPCA, processes: Processes) -> PPCA:
     """Latents centred and of unit variance, basis orthogonal and ordered; the densities stay the same."""
-    centre = state.latents.mean(dim=0)
+    centre = processes.mean(state.latents)
     latents = state.latents - centre
-    second = latents.T @ latents / len(latents) + state.covariance.mean(dim=0)
+    (count,) = processes.add_numbers(len(latents))
+    second = processes.add(latents.T @ latents) / count + processes.mean(state.covariance)
     factor = torch.linalg.cholesky(second + 1e-8 * torch.eye(len(second), device=second.device))
     mean = state.mean + torch.tensordot(centre, state.basis, dims=1)
     flat = factor.T @ state.basis.flatten(1)

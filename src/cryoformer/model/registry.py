@@ -11,9 +11,13 @@ file that was not named by whoever opens it, and says which decoder is missing.
 """
 
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jaxtyping import Float
+
+from cryoformer.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +52,9 @@ class Encoder(Protocol):
 DECODERS: dict[str, Callable[["ModelConfig", Any, float], Any]] = {}
 ENCODERS: dict[str, Callable[["ModelConfig"], Any]] = {}
 
+# Files of networks that were read, for the other processes of a run to read too.
+PLUGINS: list[str] = []
+
 Kind = TypeVar("Kind", bound=Callable[..., Any])
 
 
@@ -67,3 +74,21 @@ def _register(name: str, known: dict[str, Any]) -> Callable[[Kind], Kind]:
         return kind
 
     return remember
+
+
+def read_plugin(path: str) -> None:
+    """Run a Python file, which registers networks.
+
+    Raises:
+        InputError: no such file, or one that fails.
+    """
+    try:
+        spec = spec_from_file_location(Path(path).stem, path)
+        if spec is None or spec.loader is None:
+            raise InputError(f"--plugin {path}: expected a Python file (.py)")
+        spec.loader.exec_module(module_from_spec(spec))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--plugin {path}: cannot be read as a Python file ({error})") from error
+    PLUGINS.append(path)

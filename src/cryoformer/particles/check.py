@@ -19,7 +19,9 @@ MASKED_SHARE = 0.05
 DECILES_OF_NORMAL = 2.5631
 
 
-def check_images(particles: Particles, normalise: bool = True, chunk_bytes: int = 64 * 2**20) -> None:
+def check_images(
+    particles: Particles, normalise: bool = True, chunk_bytes: int = 64 * 2**20, rows_before: int = 0
+) -> None:
     """Read every image once, in disk order with bounded memory, and look for those that cannot be used.
 
     One warning says which have pixels far beyond all others (hot pixels, X-rays, the edge of a micrograph).
@@ -27,6 +29,7 @@ def check_images(particles: Particles, normalise: bool = True, chunk_bytes: int 
     Args:
         normalise: whether the background of every image is to be normalised. Otherwise it may be constant, as in
             masked or noiseless images; images that are constant all over are refused all the same.
+        rows_before: rows of the file before these particles.
 
     Raises:
         InputError: images with NaN or infinite values, or with a constant background (blank or masked images), whose
@@ -53,12 +56,13 @@ def check_images(particles: Particles, normalise: bool = True, chunk_bytes: int 
     for found, what, remedy in ((broken, "hold NaN or infinite values", "extract the images again"), (flat, *constant)):
         if found:
             first = min(found)
+            row = rows_before + first + 1
             raise InputError(
-                f"{particles.source}: {len(found)} of {len(particles)} images {what}, the first in row {first + 1} "
+                f"{particles.source}: {len(found)} of {len(particles)} images {what}, the first in row {row} "
                 f"(image {stacks.name(first)}); remove these rows or {remedy}"
             )
     if hot:
-        rows_text = ", ".join(str(row + 1) for row in sorted(hot)[:8]) + (", ..." if len(hot) > 8 else "")
+        rows_text = ", ".join(str(rows_before + row + 1) for row in sorted(hot)[:8]) + (", ..." if len(hot) > 8 else "")
         logger.warning(
             "%s: %d of %d images have pixels more than %.0f standard deviations from their median (up to %.3g; hot "
             "pixels?), which spoil maps: row %s; remove these rows, or extract with the pixels replaced",

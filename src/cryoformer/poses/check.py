@@ -60,6 +60,7 @@ def check_poses(images: FourierImages, progress: Callable[[float], None] = lambd
 
 
 def sample_for_check(images: Images, box: int) -> FourierImages:
-    """Enough images, evenly strided, at a low box."""
+    """Enough images, evenly strided, at a low box, in every process."""
     low = images.crop(min(box, images.box))
-    return low.take(torch.linspace(0, len(low) - 1, min(SAMPLE, len(low)), device=low.device).round().long())
+    count = low.part.total
+    return low.gathered(torch.linspace(0, count - 1, min(SAMPLE, count), device=low.device).round().long())

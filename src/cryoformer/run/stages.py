@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from torch import Tensor
 
 from cryoformer import __version__
 from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.communication import Processes
 from cryoformer.decode.factory import model_tensors
 from cryoformer.errors import InputError
 from cryoformer.files import write_mrc_volume, write_text
@@ -55,21 +54,17 @@ class Reconstruction:
         particles: Particles,
         config: TrainConfig,
         max_minutes: float | None,
+        fabric: Fabric,
         *,
         said: Sequence[str] = (),
         log_file: Path | None = None,
     ) -> None:
         self.paths, self.particles, self.config = paths, particles, config
         self.max_minutes, self.said, self.log_file = max_minutes, said, log_file
-        device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        accelerator, _, number = device.partition(":")
-        devices: Any = [int(number)] if number else config.devices
-        try:
-            self.fabric = Fabric(accelerator=accelerator, devices=devices, precision="32-true")
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"device {config.device!r} cannot be used: {error}") from None
-        self.fabric.launch()
-        self.main = self.fabric.is_global_zero
+        self.fabric, self.processes = fabric, Processes.running()
+        self.main = self.processes.first
+        if config.latents == "free" and self.processes.size > 1:
+            raise InputError("setting latents: free latents are learnt in one process; start one (--devices 1)")
         self.budget = None if max_minutes is None else 60.0 * max_minutes
         seed_everything(config.seed, verbose=False)
 
@@ -79,7 +74,7 @@ class Reconstruction:
         if self.paths.checkpoint("training").exists():
             before = float(load_tensors(self.paths.checkpoint("training"))[1]["elapsed"])
         texts = [path for path in (self.paths.log, self.log_file) if path is not None and self.main]
-        with RunLog(self.paths.metrics if self.main else None, before, texts) as log:
+        with RunLog(self.paths.metrics if self.main else None, before, texts, silent=not self.main) as log:
             self.log = log
             self._begin()
             images = self._prepare()
@@ -109,7 +104,7 @@ class Reconstruction:
 
     def _prepare(self) -> Images:
         self.log.stage("reading images")
-        count, seen = len(self.particles), [0]
+        count, seen = len(self.particles) // self.processes.size, [0]
 
         def progress(rows: int) -> None:
             seen[0] += rows
@@ -117,28 +112,30 @@ class Reconstruction:
 
         cache = self.paths.cache / str(self.fabric.global_rank)
         settings = self.config.model_copy(update={"device": str(self.fabric.device)})
-        return prepare_images(self.particles, cache, settings, progress)
+        return self.processes.agree(lambda: prepare_images(self.particles, cache, settings, progress, self.processes))
 
     def _consensus(self, images: Images) -> Consensus:
         path = self.paths.checkpoint("consensus")
-        if path.exists():
+        if self.processes.of_first(path.exists()):
             tensors, _ = load_tensors(path, images.device)
             return Consensus(**tensors)
         self.log.stage("consensus")
-        consensus = reconstruct_consensus(images)
+        consensus = Consensus(**self.processes.tensors_of_first(dict(vars(reconstruct_consensus(images)))))
         if self.main:
             self._write_volume("consensus", consensus.volume, images)
             for number, half in enumerate(consensus.halves, start=1):
                 self._write_volume(f"consensus_half{number}", half, images)
             save_tensors(path, dict(vars(consensus)), {})
         self.log.record(stage="consensus", half_map_fsc=[round(x, 4) for x in consensus.half_map_fsc.tolist()])
-        if self.main:
-            self._check_poses(images)
+        self._check_poses(images)
         return consensus
 
     def _check_poses(self, images: Images) -> None:
         """Say so where poses are not good enough to look for motion."""
-        check = check_poses(sample_for_check(images, self.config.subspace.box))
+        sample = sample_for_check(images, self.config.subspace.box)
+        if not self.main:
+            return
+        check = check_poses(sample)
         self.log.record(stage="poses", are_off=check.are_off, sentence=check.sentence)
         if check.are_off:
             logger.warning("%s: %s", self.particles.source, check.sentence)
@@ -156,13 +153,14 @@ class Reconstruction:
 
     def _linear(self, images: Images, consensus: Consensus) -> LinearStage:
         path = self.paths.checkpoint("subspace")
-        if path.exists():
+        if self.processes.of_first(path.exists()):
             return LinearStage(**load_tensors(path, images.device)[0])
         self.log.stage("linear subspace")
-        rows, _ = split_held_out(len(images), self.config.seed)
-        linear = fit_linear_stage(
+        rows, _ = split_held_out(len(self.particles), self.config.seed)
+        found = fit_linear_stage(
             images, consensus.volume, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
         )
+        linear = LinearStage(**self.processes.tensors_of_first(dict(vars(found))))
         if self.main:
             self._write_volume("occupancy", linear.occupancy, images)
             self._write_volume("flexible", linear.flexible, images)

@@ -1,16 +1,23 @@
 """A run from particles and settings to a folder: what it begins with, and how it is continued."""
 
+import logging
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cryoformer import __version__
+from cryoformer.communication import Processes
 from cryoformer.errors import InputError
 from cryoformer.files import write_npy
 from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
+from cryoformer.images.shard import Shard
 from cryoformer.particles import Particles, check_images
 from cryoformer.progress import said_before
+from cryoformer.run.processes import joined, start, started
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.run.stages import Reconstruction
@@ -31,6 +38,9 @@ def train(
 ) -> str:
     """Reconstruct the particles of ``source`` into the folder ``out``; returns one sentence on how it ended.
 
+    Several processes share the work where torchrun has started them, or settings ask for them (``devices``); the first
+    one returns the sentence.
+
     Args:
         source: the particles.
         out: folder of the run, new or empty, or the run to ``resume``.
@@ -44,32 +54,64 @@ def train(
 
     Raises:
         InputError: anything wrong with files or settings. A start that fails leaves nothing behind.
+        ProcessLost: one of several processes has died; the run can be resumed, with any number of them.
     """
     if max_minutes is not None and not (max_minutes > 0 and math.isfinite(max_minutes)):
         raise InputError(f"--max-minutes {max_minutes:g}: expected a number above 0")
     if log_file is not None and not log_file.parent.is_dir():
         raise InputError(f"--log {log_file}: there is no folder {log_file.parent}")
     paths = RunPaths(Path(out))
-    with said_before() as said:
-        if resume:
-            config, known = _settings_of(paths, source)
-            if paths.is_done:
-                return f"{out}: this run is finished; nothing to do"
-            particles = known.read(paths.rows)
-        else:
-            config = load_config(preset, recipe, overrides)
-            if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
-                raise InputError(f"{out}: exists and is not empty: choose another folder, or continue with --resume")
-            particles = particles or source.load(config.seed)
-        check_images(particles, config.normalise)
-    try:
+    given: dict[str, Any] = {"recipe": recipe, "preset": preset, "max_minutes": max_minutes, "overrides": overrides}
+    known: ParticleInput | Reopened
+    config, known = _settings_of(paths, source) if resume else (load_config(preset, recipe, overrides), source)
+    devices = (overrides or {}).get("devices", config.devices) if resume else config.devices
+    if resume and paths.is_done:
+        return f"{out}: this run is finished; nothing to do"
+    if devices > 1 and not started():
         if not resume:
-            _begin(paths, particles, _facts(source, particles.fingerprint, preset, max_minutes, config))
-        return Reconstruction(paths, particles, config, max_minutes, said=said, log_file=log_file).run()
-    except Exception:
-        if not resume:
-            paths.clear_start()
-        raise
+            _check_empty(paths)
+        work = partial(train, source, out, particles=particles, resume=resume, log_file=log_file, **given)
+        return start(devices, work)
+    with joined(config.device) as (fabric, processes):
+        with said_before() as said:
+            if not resume:
+                processes.on_first(partial(_check_empty, paths))
+            particles = processes.agree(lambda: _load(known, config.seed, paths, particles))
+            processes.agree(partial(_check_images, particles, config.normalise, processes))
+        try:
+            if not resume:
+                facts = _facts(source, particles.fingerprint, preset, max_minutes, config)
+                processes.on_first(partial(_begin, paths, particles, facts))
+            run = Reconstruction(paths, particles, config, max_minutes, fabric, said=said, log_file=log_file)
+            verdict = run.run()
+        except Exception:
+            if not resume and processes.first:
+                paths.clear_start()
+            raise
+        return verdict if processes.first else ""
+
+
+def _check_empty(paths: RunPaths) -> None:
+    if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
+        raise InputError(f"{paths.root}: exists and is not empty: choose another folder, or continue with --resume")
+
+
+def _load(source: ParticleInput | Reopened, seed: int, paths: RunPaths, loaded: Particles | None) -> Particles:
+    """The particles; of a run that goes on, those that it began with."""
+    return source.read(paths.rows) if isinstance(source, Reopened) else loaded or source.load(seed)
+
+
+def _check_images(particles: Particles, normalise: bool, processes: Processes) -> None:
+    """Every process looks at its own, and warns of them."""
+    if processes.size == 1:
+        check_images(particles, normalise)
+        return
+    shard = Shard.dealt(len(particles), processes)
+    logger = logging.getLogger("cryoformer")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    check_images(particles.subset(np.arange(shard.start, shard.stop)), normalise, rows_before=shard.start)
+    logger.setLevel(before)
 
 
 def _begin(paths: RunPaths, particles: Particles, facts: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: En
     rows = torch.linspace(0, len(conditions) - 1, min(CONDITIONING_SAMPLE, len(conditions))).round().long()
     # A few at a time: literal spatial attention takes gigabytes for them all.
     batches = rows.to(points.window.device).split(DECODED_AT_ONCE)
-    density = torch.cat([model.decode(points, conditions.inputs(some)) for some in batches])
+    density = torch.cat([model.decode(points, conditions.inputs_of_all(some)) for some in batches])
     base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
     spread = (density.mean(dim=0) + base).std()
     return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))

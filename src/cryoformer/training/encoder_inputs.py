@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.latent_posterior import choose_states, fit_prior, posterior_over_states, state_log_likelihoods
 from cryoformer.images.fourier_images import Images
+from cryoformer.images.shard import Shard
 from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.training.shared_states import draw_shared_states, most_images_per_state
 
@@ -26,7 +27,7 @@ HELD_OUT_STATES = 64
 
 
 class EncoderInputs(ABC):
-    """One input of the network's encoder for every image."""
+    """One input of the network's encoder for every image, whatever processes share them."""
 
     known = False
     """Whether the inputs tell the conformation from the first step on. Only then does a held-out likelihood that falls
@@ -37,7 +38,11 @@ class EncoderInputs(ABC):
 
     @abstractmethod
     def inputs(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
-        """What the encoder reads for these images."""
+        """What the encoder reads for these images, which this process holds."""
+
+    def inputs_of_all(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b ..."]:
+        """The same for images of any process; they ascend, and all processes ask for them."""
+        return self.inputs(rows)
 
     @property
     def latents(self) -> Float[Tensor, "n k"] | None:
@@ -134,7 +139,15 @@ class ImageInputs(EncoderInputs):
         self._images = images.crop(box)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._images.part.total
+
+    @property
+    def part(self) -> Shard:
+        """The images that this process holds."""
+        return self._images.part
 
     def inputs(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d d"]:
-        return fourier_to_images(self._images.take(rows).coefficients, self._images.box)
+        return fourier_to_images(self._images.take(self.part.here(rows)).coefficients, self._images.box)
+
+    def inputs_of_all(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d d"]:
+        return self.part.processes.gather(self.inputs(rows))

@@ -38,7 +38,7 @@ def encoder_latents(
     """Latents of all images, and the network that decodes them."""
     encoder = network.encoder
     assert isinstance(encoder, DeformationEncoder)
-    hidden = torch.cat(list(_hidden(encoder, images, progress)))
+    hidden = images.part.processes.gather(torch.cat(list(_hidden(encoder, images, progress))))
     weight, bias = encoder.network.last.weight, encoder.network.last.bias
     scores, mean, basis, share = principal_components(hidden.double(), weight.double(), dimension)
     linear = LinearDeformation(scores.shape[1], encoder.queries, encoder.channels).to(weight.device)
@@ -74,8 +74,8 @@ def _hidden(
     encoder: DeformationEncoder, images: ImageInputs, progress: Callable[[float], None] | None
 ) -> Iterator[Float[Tensor, "b w"]]:
     """The encoder's last hidden layer, as its output layer sees it."""
-    rows = torch.arange(len(images), device=encoder.network.last.weight.device)
+    rows = torch.arange(images.part.start, images.part.stop, device=encoder.network.last.weight.device)
     for some in rows.split(BATCH):
         yield encoder.last_hidden(images.inputs(some))
         if progress is not None:
-            progress(float(some[-1] + 1) / len(images))
+            progress(float(some[-1] + 1 - images.part.start) / len(rows))

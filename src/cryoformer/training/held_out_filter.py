@@ -54,18 +54,20 @@ def held_out_filter(
     rows: Int[Tensor, " h"],
     most: int = BATCH,
 ) -> HeldOutFilter:
-    """g and the likelihood gain on the held-out ``rows`` of residuals, at most so many decoded at a time.
+    """g and the likelihood gain on the held-out ``rows`` of all residuals, at most so many decoded at a time.
 
     The model's own filter must be 1, as it is in training.
     """
-    box, device = residuals.box, residuals.device
+    box, device, part = residuals.box, residuals.device, residuals.part
     inside = radii(box, device) <= box // 2 - 1
     weights = half_plane_weights(box, device) * inside / residuals.noise_deviation().square()
     match, power = (torch.zeros_like(weights) for _ in range(2))
-    for some, batch in residuals.batches(rows.split(min(BATCH, most))):
-        predicted = model.predict(points, conditions.inputs(some), batch)
+    for some, batch in residuals.batches(part.here(rows).split(min(BATCH, most))):
+        predicted = model.predict(points, conditions.inputs(some + part.start), batch)
         match += (batch.coefficients * predicted.conj()).real.sum(dim=0) * weights
         power += predicted.abs().square().sum(dim=0) * weights
+    part.processes.add(match)
+    part.processes.add(power)
     shell = shells(box, device).clamp(max=box // 2).reshape(-1)
     cross, own = (torch.zeros(box // 2 + 1, device=device).index_add_(0, shell, x.reshape(-1))
                   for x in (match, power))  # fmt: skip

@@ -43,7 +43,7 @@ class CoarseToFine:
         """All stages that are not done yet, on from the checkpoint where there is one."""
         stages = resolve_stages(self.config, images.box)
         self.images, self.start = images, start
-        if self._checkpoint.exists():
+        if images.part.processes.of_first(self._checkpoint.exists()):
             self.state = TrainingState.load(self._checkpoint, images.device)
             self.log.say(f"continuing in stage {self.state.stage + 1} of {len(stages)} at step {self.state.step}")
         else:
@@ -147,7 +147,8 @@ class CoarseToFine:
 
         def allowed(seconds_per_image: float) -> float:
             # Only the last stage's pace says what the base will cost.
-            known = CLOSING_COST * seconds_per_image * len(self.images) if len(left) == 1 and self.config.base else 0.0
+            every = self.images.part.total
+            known = CLOSING_COST * seconds_per_image * every if len(left) == 1 and self.config.base else 0.0
             closing = min(max(CLOSING_SHARE * left_seconds, known), CLOSING_MOST * left_seconds)
             return max(left_seconds - closing, 0.0) * costs[0] / sum(costs) + before
 
@@ -177,8 +178,8 @@ class CoarseToFine:
         """Whether one pass over all images still fits into the time given, with a fifth of grace."""
         if self.budget is None:
             return True
-        needed = 0.5 * CLOSING_COST * trainer.seconds_per_image * len(self.images)
-        if self.log.elapsed_here + needed <= 1.2 * self.budget:
+        needed = 0.5 * CLOSING_COST * trainer.seconds_per_image * self.images.part.total
+        if self.images.part.processes.of_first(self.log.elapsed_here + needed <= 1.2 * self.budget):
             return True
         self._was_cut("no static density of its own, the consensus stands for it", True)
         return False
@@ -201,7 +202,8 @@ class CoarseToFine:
         if self.config.images_per_state or not model.shares_states:
             return trainer.images_per_state
         # Each half of the images decodes a state for itself.
-        return trainer.conditions.images_per_state(torch.cat(self.images.every()), 2 * MOST_IMAGES_PER_STATE)
+        every = torch.arange(self.images.part.total, device=self.images.device)
+        return trainer.conditions.images_per_state(every, 2 * MOST_IMAGES_PER_STATE)
 
     def _refine(self, model: ConformationModel, latents: Tensor, box: int) -> tuple[Tensor, Tensor]:
         self.log.stage("latents")

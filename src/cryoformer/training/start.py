@@ -87,7 +87,7 @@ def unaided_start(images: Images, consensus: Float[Tensor, "d d d"], config: Tra
     share = VARYING_SHARE if config.base else 1.0
     latents = covariance = None
     if config.model.encoder != "mlp":
-        count, k = len(images), config.subspace.dimension
+        count, k = images.part.total, config.subspace.dimension
         generator = torch.Generator().manual_seed(config.seed + 4)
         latents = torch.randn(count, k, generator=generator).to(images.device)
         covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)

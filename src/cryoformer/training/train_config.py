@@ -26,7 +26,7 @@ class Stage(Settings):
 class TrainConfig(ImageSettings):
     """Everything that decides a run. The defaults are the preset ``default``."""
 
-    devices: int = Field(default=1, ge=1, description="Processes (data parallel); each reads all images")
+    devices: int = Field(default=1, ge=1, description="Processes on this machine, which share the images")
     subspace: PPCASettings = PPCASettings()
     model: ModelConfig = ModelConfig()
     latents: Literal["subspace", "free"] = Field(

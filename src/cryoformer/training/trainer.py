@@ -16,14 +16,13 @@ had not been.
 """
 
 import copy
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from cryoformer.imaging.fourier import half_plane_weights, radii
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.model.tiled_attention import small_operations
 from cryoformer.training.encoder_inputs import EncoderInputs
+from cryoformer.training.epochs import DealtNetwork, Epochs, StepImages
 from cryoformer.training.held_out_filter import HeldOutFilter, held_out_filter, split_held_out
 from cryoformer.training.shared_states import means
 from cryoformer.training.state import TrainingState
@@ -83,14 +83,15 @@ class StageTrainer:
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = images.minus(crop_volume(model.base, images.box))
-        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), config.seed))
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.total, config.seed))
+        self.processes = images.part.processes
         self.batch = stage.batch or images_a_step(len(self.rows), len(self.points.voxels))
         self.images_per_state = 1
         if model.shares_states:
             most = max(1, self.batch // STATES_A_BATCH)
             self.images_per_state = config.images_per_state or conditions.images_per_state(self.rows, most)
-        self._plans: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self.steps_per_epoch = math.ceil(len(self.rows) / self.batch)
+        self.epochs = Epochs(self.rows, self.batch, conditions, self.images_per_state, images.part)
+        self.steps_per_epoch = self.epochs.steps
         self.steps = max(1, round(stage.epochs * self.steps_per_epoch))
         self.weights = loss_weights(images)
         self.coefficients = coefficient_count(images)
@@ -111,6 +112,8 @@ class StageTrainer:
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self.average = copy.deepcopy(model.network).requires_grad_(False)
         self.network, self.optimizer = fabric.setup(model.stage_network(self.points), optimizer)
+        # Inputs that all know may be decoded anywhere; others where the image is.
+        self.deals = self.processes.size > 1 and model.shares_states and conditions.latents is not None
 
     @small_operations()
     def run(
@@ -129,23 +132,23 @@ class StageTrainer:
         started, before = time.monotonic(), state.seconds
         last_saved, epoch_started = started, started
         losses, base_losses, seen, trained = [], [], 0, 0
-        batches = self.residuals.batches(self._schedule(state.stage, state.step))
+        batches = self.residuals.batches(self.epochs.rows_here(self.config.seed, state.stage, state.step))
         while True:
             spent = time.monotonic() - started + before
             per_image = (time.monotonic() - started) / trained if trained else 0.0
-            done = max(state.step / self.steps, spent / max(budget(per_image), 1e-9) if budget else 0.0)
+            done = max(state.step / self.steps, self._of_first(spent / max(budget(per_image), 1e-9)) if budget else 0.0)
             if done >= 1.0:
                 self.time_is_up = state.step < self.steps
                 break
-            rows, residuals = next(batches)
+            _, residuals = next(batches)
             epoch, place = divmod(state.step, self.steps_per_epoch)
-            shared = self._plan(state.stage, epoch)[place][1]
-            loss, base_loss = self._step(rows, shared, residuals, self._rate(state.step, done))
+            images = self.epochs.plan(self.config.seed, state.stage, epoch)[place]
+            loss, base_loss = self._step(images, residuals, self._rate(state.step, done))
             self._average(state.step)
             losses.append(loss)
             base_losses.append(base_loss)
-            seen += len(rows)
-            trained += len(rows)
+            seen += len(images.rows)
+            trained += len(images.rows)
             state.step += 1
             state.seconds = time.monotonic() - started + before
             ended = state.step % self.steps_per_epoch == 0 or state.step == self.steps
@@ -193,61 +196,52 @@ class StageTrainer:
         for average, current in zip(self.average.parameters(), self.model.network.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
 
-    def _schedule(self, stage: int, step: int) -> Iterator[Tensor]:
-        """Rows of every step from ``step`` on."""
-        first, place = divmod(step, self.steps_per_epoch)
-        for epoch in itertools.count(first):
-            for rows, _ in self._plan(stage, epoch)[place:]:
-                yield rows
-            place = 0
-
-    def _plan(self, stage: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-        """Rows of every step of an epoch and their states within the step, by seed, stage and number alone."""
-        if epoch not in self._plans:
-            generator = torch.Generator().manual_seed(hash((self.config.seed, stage, epoch)) % 2**63)
-            of_row = self.conditions.shared_states(self.rows, self.images_per_state, generator)
-            # Shared states in random order, the images of each side by side.
-            of_row = torch.randperm(int(of_row.max()) + 1, generator=generator).to(of_row.device)[of_row]
-            order = of_row.argsort(stable=True)
-            steps = zip(self.rows[order].split(self.batch), of_row[order].split(self.batch), strict=True)
-            # Reading ahead asks for the next epoch before this one is done.
-            self._plans = {e: plan for e, plan in self._plans.items() if e >= epoch - 1}
-            self._plans[epoch] = [self._share(rows, of_row) for rows, of_row in steps]
-        return self._plans[epoch]
-
-    def _share(self, rows: Tensor, of_row: Tensor) -> tuple[Tensor, Tensor]:
-        """Data parallel: every process takes its share (the last batch of an epoch may be too small)."""
-        if len(rows) >= self.fabric.world_size > 1:
-            rank, processes = self.fabric.global_rank, self.fabric.world_size
-            rows, of_row = (x.tensor_split(processes)[rank] for x in (rows, of_row))
-        return rows, of_row.unique_consecutive(return_inverse=True)[1]
+    def _of_first(self, number: float) -> float:
+        """The first process decides when the time is up."""
+        return self.processes.add_numbers(number if self.processes.first else 0.0)[0]
 
     def _rate(self, step: int, done: float) -> float:
         """Warm-up, then half a cosine down to FINAL_RATE of the full rate."""
         warm = min(1.0, (step + 1) / WARM_UP_STEPS)
         return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
-    def _step(self, rows: Tensor, state: Tensor, residuals: FourierImages, rate: float) -> tuple[float, float]:
+    def _step(self, images: StepImages, residuals: FourierImages, rate: float) -> tuple[float, float]:
+        """One step; the loss of the batch, and that of the base alone."""
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
-        inputs, shared = self.conditions.inputs(rows), None
-        if self.images_per_state > 1:
-            inputs, shared = means(inputs, state, int(state[-1]) + 1), state
-        predicted = self.model.predict(self.points, inputs, residuals, self.network, shared)
         residual = residuals.coefficients
-        loss = (torch.view_as_real(residual - predicted).square().sum(-1) * self.weights).sum() / len(rows)
+        loss = self._loss(residual - self._predicted(images, residuals), images)
         total = loss
-        if (penalty := self.conditions.penalty(rows)) is not None:
+        if (penalty := self.conditions.penalty(images.rows)) is not None:
             # The loss is 2 / M of minus a log likelihood, M coefficients an image; so is the prior's share.
             total = loss + 2.0 * penalty / self.coefficients
-        if not torch.isfinite(loss):
+        with torch.no_grad():
+            base = self._loss(residual, images)
+        whole, whole_base = self.processes.add_numbers(float(loss.detach()), float(base))
+        if not math.isfinite(whole):
             raise FloatingPointError(f"the loss is not finite at box {self.points.box}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(total)
+        # Gradients are averaged over processes, but the loss is a sum.
+        self.fabric.backward(total if self.processes.size == 1 else total * self.processes.size)
         self.optimizer.step()
-        with torch.no_grad():
-            base = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(rows)
-        return float(loss.detach()), float(base)
+        return whole, whole_base
+
+    def _predicted(self, images: StepImages, residuals: FourierImages) -> Complex[Tensor, "l d h"]:
+        """What the network says the images here show."""
+        if not self.deals:
+            rows = images.rows if self.processes.size == 1 else images.here + self.residuals.part.start
+            inputs, shared = self.conditions.inputs(rows), None
+            if self.images_per_state > 1:
+                inputs, shared = means(inputs, images.state, int(images.state[-1]) + 1), images.state
+            return self.model.predict(self.points, inputs, residuals, self.network, shared)
+        inputs = means(self.conditions.inputs(images.rows), images.state, int(images.state[-1]) + 1)
+        dealt = DealtNetwork(self.network, self.processes)
+        return self.model.predict(self.points, inputs, residuals, dealt, images.state[images.place])
+
+    def _loss(self, residual: Complex[Tensor, "l d h"], images: StepImages) -> Float[Tensor, ""]:
+        """This process's share of the loss of a batch."""
+        loss = (torch.view_as_real(residual).square().sum(-1) * self.weights).sum() / len(images.rows)
+        return loss if images.counts else 0.0 * loss
 
 
 def images_a_step(images: int, points: int) -> int:
