@@ -141,9 +141,9 @@ def killed(particle_file: Path, tmp_path: Path) -> Iterator[Callable[[int, str],
 
 
 def worker(parent: int, rank: int) -> psutil.Process:
-    return next(
-        child for child in psutil.Process(parent).children(recursive=True) if child.environ().get("RANK") == str(rank)
-    )
+    """The processes are started in the order of their ranks."""
+    children = psutil.Process(parent).children(recursive=True)
+    return sorted((c for c in children if "spawn_main" in " ".join(c.cmdline())), key=lambda c: c.create_time())[rank]
 
 
 def resumed(particles: Path, out: Path, devices: int) -> Path:
