@@ -58,7 +58,7 @@ def assert_same(found: Path, expected: Path) -> None:
         if line["stage"] in ("subspace", "train_16"):
             first = "log_likelihood" if line["stage"] == "subspace" else "loss"
             assert line[first] == pytest.approx(other[first], abs=2e-4)
-    difference = ours.latents_mean - theirs.latents_mean
+    difference = ours.latents - theirs.latents
     assert np.sqrt(np.square(difference).mean()) < 0.05
     for volume, other in zip(ours.particle_volumes([0, 150]), theirs.particle_volumes([0, 150]), strict=True):
         assert np.abs(volume - other).max() < 0.03 * np.abs(other).max()
@@ -156,7 +156,7 @@ def test_killed_process_ends_the_run_and_one_process_goes_on(
 ) -> None:
     out = killed(1, "checkpoints/subspace.safetensors")
     resumed(particle_file, out, devices=1)
-    assert np.abs(open_run(out).latents_mean - open_run(alone).latents_mean).mean() < 0.05
+    assert np.abs(open_run(out).latents - open_run(alone).latents).mean() < 0.05
 
 
 @pytest.mark.slow
@@ -169,4 +169,4 @@ def test_killed_in_any_stage_and_resumed_by_three(
 ) -> None:
     out = killed(rank, name)
     resumed(particle_file, out, devices=3)
-    assert np.abs(open_run(out).latents_mean - open_run(alone).latents_mean).mean() < 0.05
+    assert np.abs(open_run(out).latents - open_run(alone).latents).mean() < 0.05
