@@ -20,6 +20,7 @@ ROOMS = (
     "files",
     "progress",
     "device",
+    "memory",
     "checkpoint",
     "imaging",
     "particles",

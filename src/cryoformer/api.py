@@ -92,4 +92,4 @@ def _source_of(particles: Particles) -> ParticleInput:
     files = particles.files
     if files is None:
         raise InputError(f"{particles.source}: particles that were made in memory; write them to a file and load that")
-    return ParticleInput(files.path, files.datadir, files.poses, files.ctf)
+    return ParticleInput(files.path, files.datadir, files.poses, files.ctf, no_ctf=files.no_ctf)

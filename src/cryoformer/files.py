@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"cannot write to the folder {folder}: no permission; give another output")
 
 
-def check_output(folder: Path, needed_bytes: float = 0.0) -> None:
+def check_output(folder: Path, needed_bytes: int = 0) -> None:
     """See before the work that a folder could be made and written to, and that its disk has room; nothing is made.
 
     Args:

@@ -22,11 +22,12 @@ from cryoformer.baselines.interface import FitData, Fitted, baseline, checked_se
 from cryoformer.decode.volume_source import Decode, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import write_json, write_npz
+from cryoformer.files import check_output, write_json, write_npz
 from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
-from cryoformer.particles import check_images
+from cryoformer.memory import check_memory
+from cryoformer.particles import check_count, check_images
 from cryoformer.progress import RunLog
 
 METHOD_FILE, LATENTS_FILE, DECODER_FILE = "method.json", "latents.npz", "decoder.safetensors"
@@ -51,7 +52,11 @@ def fit_baseline(
     reading = reading.model_copy(update={"device": str(usable_device(reading.device))})
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not empty: choose another folder")
+    check_output(out)
     particles = source.load(reading.seed)
+    check_count(particles)
+    check_memory(particles.box, reading.device)
+    check_output(out, 60 * particles.box**3)
     check_images(particles, reading.normalise)
     out.mkdir(parents=True, exist_ok=True)
     with RunLog(out / "metrics.jsonl") as log:

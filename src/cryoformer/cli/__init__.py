@@ -62,7 +62,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, such as head, has seen enough; keep the interpreter's last flush from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, MemoryError, RuntimeError) as error:
+        said = _said_by_the_system(error)
+        if said is None:
+            raise
+        print(f"cryoformer: error: {said}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _said_by_the_system(error: Exception) -> str | None:
+    """What the system refused, in one line; None for errors of the program."""
+    from cryoformer.files import reason
+
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"{error.filename or 'the output'}: {reason(error)}"
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return (
+            "the memory is not enough; make the images smaller with 'cryoformer downsample', give less to "
+            "--memory-gib, or use a machine with more"
+        )
+    return None
 
 
 def _check_command(given: list[str]) -> None:

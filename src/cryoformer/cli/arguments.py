@@ -84,6 +84,7 @@ class RowOptions:
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
         ind: Rows to use, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
         random: How many particles to draw at random.
         half: Half-set to use, as the file has it, or by the seed.
@@ -92,6 +93,7 @@ class RowOptions:
     datadir: OptionalFolder = None
     poses: OptionalFile = None
     ctf: OptionalFile = None
+    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     ind: OptionalFile = None
     random: Annotated[int | None, optional("N")] = None
     half: Annotated[int | None, optional("1|2")] = None

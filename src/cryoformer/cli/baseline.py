@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import (
@@ -27,6 +28,7 @@ def baseline(
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
+    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     half: Annotated[int | None, arg(metavar="1|2")] = None,
     max_minutes: Annotated[float | None, arg(metavar="M")] = None,
     reading: Reading = NOTHING_GIVEN,
@@ -43,6 +45,7 @@ def baseline(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
         half: Half-set to use, as the file has it, or by the seed.
         max_minutes: Time limit; methods that train in epochs then stop and keep what they have.
         reading: How images are read.
@@ -53,7 +56,7 @@ def baseline(
     from cryoformer.formats.particle_input import ParticleInput
 
     values = parse_settings(settings) | ({} if executable is None else {"executable": str(executable)})
-    source = ParticleInput(particles, datadir, poses, ctf, half=half)
+    source = ParticleInput(particles, datadir, poses, ctf, half=half, no_ctf=no_ctf)
     found = fit_baseline(
         method,
         source,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import tyro
 from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import NOTHING_GIVEN, OptionalFile, OptionalFolder, OutFolder, Reading, app
@@ -17,6 +18,7 @@ def refine(
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
+    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     reading: Reading = NOTHING_GIVEN,
 ) -> None:
     """Improve poses that are roughly known, and say how far off they were; the same command goes on after a stop.
@@ -27,9 +29,10 @@ def refine(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
         reading: How images are read. Train with the same seed, which draws the two halves where the file has none.
     """
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.poses.refine import refine as run
 
-    print(run(ParticleInput(particles, datadir, poses, ctf), out, reading.settings()))
+    print(run(ParticleInput(particles, datadir, poses, ctf, no_ctf=no_ctf), out, reading.settings()))

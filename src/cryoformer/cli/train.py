@@ -87,7 +87,7 @@ def train(
     from cryoformer.run.train import train as run
 
     result = run(
-        ParticleInput(particles, rows.datadir, rows.poses, rows.ctf, rows.ind, rows.random, rows.half),
+        ParticleInput(particles, rows.datadir, rows.poses, rows.ctf, rows.ind, rows.random, rows.half, rows.no_ctf),
         out,
         recipe=training.recipe,
         preset=training.preset,

@@ -23,6 +23,7 @@ def validate(
     datadir: OptionalFolder = None,
     poses: OptionalFile = None,
     ctf: OptionalFile = None,
+    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     reading: Reading = NOTHING_GIVEN,
 ) -> None:
     """Test whether structure, motion and uncertainty are real: against particles that do not move, and pure noise.
@@ -41,13 +42,14 @@ def validate(
         datadir: Folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
         reading: How images are read. A run keeps the settings that it has; the seed is that of the tests.
     """
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions
     from cryoformer.validate.validate import validate as run_validation
 
-    source = ParticleInput(particles or path, datadir, poses, ctf)
+    source = ParticleInput(particles or path, datadir, poses, ctf, no_ctf=no_ctf)
     options = ValidateOptions(nulls, truth, full, halves, preset, reading.seed or 0, reading.given())
     found = run_validation(path, options, source)
     for name, test in found.items():

@@ -7,17 +7,20 @@ from cryoformer.device import usable_device
 from cryoformer.explore.analysis_files import write_analysis
 from cryoformer.explore.findings import AnalysisOptions, find
 from cryoformer.explore.report import write_report
+from cryoformer.files import check_output
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import Run
 
 
 def analyze(run: Run, options: AnalysisOptions, device: str = "auto") -> Path:
-    """Analyse an open run: ``RUN/analysis``, ``RUN/figures`` and ``RUN/report.html``, whose path is returned.
+    """Analyse an open run: ``analysis/``, ``figures/`` and ``report.html``, whose path is returned, in ``options.out``.
 
     Raises:
         InputError: the options do not fit the run, the truth cannot be read, the device is not there, or matplotlib is
             missing.
     """
+    for folder in (".", "analysis", "figures"):
+        check_output((options.out or run.path) / folder, 40 * run.box**3)
     with RunLog(None) as log:
         _move(run.model, device)
         found = find(run, options, log)

@@ -27,6 +27,7 @@ def convert(
     datadir: Path | None = None,
     poses: Path | None = None,
     ctf: Path | None = None,
+    no_ctf: bool = False,
     invert: Literal["auto", "yes", "no"] = "auto",
 ) -> list[Path]:
     """Write the particles of ``source`` in the format of ``target``.
@@ -39,6 +40,7 @@ def convert(
         datadir: folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, where ``source`` only lists images.
         ctf: cryoDRGN's ctf.pkl, likewise.
+        no_ctf: that the images have no CTF.
         invert: contrast to record in a ``.cs`` file: yes for dark particles, no, or auto (what ``source`` says, or else
             the images).
 
@@ -49,8 +51,11 @@ def convert(
         InputError: ``source`` cannot be read, ``target`` cannot say what it says, or would replace other data.
     """
     kind, target = kind_to_write(target)
-    file = open_particle_file(source, datadir, poses=poses, ctf=ctf)
-    particles = _with_images(file.read(require_images=False, require_ctf=False), datadir)
+    file = open_particle_file(source, datadir, poses=poses, ctf=ctf, no_ctf=no_ctf)
+    read = file.read(require_images=False, require_ctf=False, require_poses=False)
+    if not read.posed:
+        logger.info("%s: has no poses in 3D; everything else is converted", source)
+    particles = _with_images(read, datadir)
     for written in kind.files_written(target):
         if any(path is not None and same_file(written, path) for path in (source, file.path, poses, ctf)):
             raise InputError(f"{written}: is what the particles are read from; give another name")

@@ -76,6 +76,10 @@ def downsample(
         InputError: a box that does not fit, too little room on the disk, a folder in use, or unreadable images.
     """
     table = open_particle_file(source, datadir)
+    if not table.can_be_downsampled:
+        raise InputError(
+            f"{source}: only .star and .cs files can be downsampled; turn it into a .star with cryoformer convert first"
+        )
     pixel_sizes = table.pixel_sizes_angstrom
     _check_box(table, box)
     images = unique_images(table.stacks)

@@ -32,6 +32,7 @@ def open_particle_file(
     *,
     poses: Path | str | None = None,
     ctf: Path | str | None = None,
+    no_ctf: bool = False,
 ) -> ParticleFile:
     """The file at a path, as the kind that its suffix says; nothing of a table is read yet.
 
@@ -41,6 +42,7 @@ def open_particle_file(
         datadir: folder to look for the image stacks in first.
         poses: cryoDRGN's poses.pkl, used instead of the poses of the file.
         ctf: cryoDRGN's ctf.pkl, used instead of the CTF of the file.
+        no_ctf: that the images have no CTF, or are corrected for it: it is 1, whatever the file says.
 
     Raises:
         InputError: no such kind of file, or files that belong together and are not all given.
@@ -49,19 +51,24 @@ def open_particle_file(
     if path.is_dir():
         path = file_of_folder(path, with_poses=poses is not None)
     if poses is None and ctf is None and path.suffix.lower() == CryodrgnFile.suffix:
-        lists, poses, ctf = find_images(path)
+        lists, poses, ctf = find_images(path, no_ctf)
         path = _only_list(lists, folder)
     kind = KINDS.get(path.suffix.lower())
+    if no_ctf:
+        ctf = None
     if poses is not None or ctf is not None:
-        if poses is None or ctf is None:
+        if poses is None or (ctf is None and not no_ctf):
             given, missing = ("poses", "ctf") if ctf is None else ("ctf", "poses")
-            raise InputError(f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both")
+            or_none = ", or --no-ctf if the images have no CTF or are corrected for it" if ctf is None else ""
+            raise InputError(
+                f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both{or_none}"
+            )
         if kind is None:
             raise InputError(f"{path}: cannot be read as images; expected .mrcs, .mrc, .txt, .star or .cs")
-        return CryodrgnFile(kind(path, folder), Path(poses), Path(ctf))
+        return CryodrgnFile(kind(path, folder), Path(poses), None if ctf is None else Path(ctf))
     if kind is None:
         raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(TABLES)}); give {SUPPORTED}")
-    return kind(path, folder)
+    return kind(path, folder, no_ctf=no_ctf)
 
 
 def _only_list(lists: list[Path], datadir: Path | None) -> Path:
@@ -98,21 +105,22 @@ def load_particles(
     *,
     poses: Path | str | None = None,
     ctf: Path | str | None = None,
+    no_ctf: bool = False,
     require_images: bool = True,
     require_ctf: bool = True,
 ) -> Particles:
     """Particles of a file, all metadata checked, no image read yet.
 
     Args:
-        path, datadir, poses, ctf: as for :func:`open_particle_file`. Of a stack without poses, the STAR file that
-            stands beside it and refers to it is read.
+        path, datadir, poses, ctf, no_ctf: as for :func:`open_particle_file`. Of a stack without poses, the STAR file
+            that stands beside it and refers to it is read.
         require_images: False loads the metadata alone.
         require_ctf: False allows files without CTF columns; their CTF is 1 at all frequencies.
 
     Raises:
         InputError: what is wrong with which file and row, and what to do.
     """
-    file = open_particle_file(path, datadir, poses=poses, ctf=ctf)
+    file = open_particle_file(path, datadir, poses=poses, ctf=ctf, no_ctf=no_ctf)
     particles = file.read(require_images=require_images, require_ctf=require_ctf)
-    given = (None if each is None else Path(each) for each in (datadir, poses, ctf))
-    return replace(particles, files=ParticleFiles(Path(path), *given))
+    folder, pickles, table = (None if each is None else Path(each) for each in (datadir, poses, ctf))
+    return replace(particles, files=ParticleFiles(Path(path), folder, pickles, table, no_ctf))

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.formats.fingerprint import fingerprint
+from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.particles.metadata_check import check_metadata
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import ImageReferences, open_images
@@ -29,19 +30,22 @@ class ParticleFile(ABC):
     Attributes:
         path: the file that lists the images; messages name it.
         datadir: folder to look for the image stacks in first.
+        no_ctf: that the images have no CTF, whatever the file says of it.
         suffix: of files of this kind that some rows, or all of them at other poses, can be written to; "" if none can.
         posed_name: what such a file with other poses is called in its folder.
         says_contrast: whether files of this kind say if particles are dark.
+        can_be_downsampled: whether it can be written for smaller images.
         is_stacks: whether it is nothing but stacks, whose headers say how many images there are.
     """
 
     suffix: ClassVar[str] = ""
     posed_name: ClassVar[str] = ""
     says_contrast: ClassVar[bool] = False
+    can_be_downsampled: ClassVar[bool] = False
     is_stacks: ClassVar[bool] = False
 
-    def __init__(self, path: Path, datadir: Path | None = None) -> None:
-        self.path, self.datadir = path, datadir
+    def __init__(self, path: Path, datadir: Path | None = None, *, no_ctf: bool = False) -> None:
+        self.path, self.datadir, self.no_ctf = path, datadir, no_ctf
 
     def __len__(self) -> int:
         return len(self.references)
@@ -81,32 +85,41 @@ class ParticleFile(ABC):
         return None
 
     @property
+    @abstractmethod
     def pixel_sizes_angstrom(self) -> Float[np.ndarray, " n"]:
-        """Pixel size per particle, from the file."""
-        raise self._cannot_be_downsampled()
+        """Pixel size per particle."""
 
     @property
     def names(self) -> dict[str, str]:
         """What the file calls the quantities that :mod:`cryoformer.particles.metadata_check` looks at."""
         return {}
 
-    def read(self, *, require_images: bool = True, require_ctf: bool = True) -> Particles:
+    def read(self, *, require_images: bool = True, require_ctf: bool = True, require_poses: bool = True) -> Particles:
         """All particles. Everything but the pixels is checked here, before any work starts.
 
         Args:
             require_images: False loads the metadata alone.
             require_ctf: False allows files without CTF columns; their CTF is 1 at all frequencies.
+            require_poses: False allows files without poses; see :attr:`Particles.posed`.
 
         Raises:
             InputError: anything that is missing, does not fit or cannot be, with file, row and remedy.
         """
-        particles = self._read(require_images, require_ctf)
+        posed = require_poses or self.has_poses
+        particles = replace(self._read(require_images, require_ctf and not self.no_ctf, posed), posed=posed)
+        if self.no_ctf:
+            particles = replace(particles, ctf=CTFParameters.none(len(particles)))
         check_metadata(particles, self.names)
         return replace(particles, fingerprint=fingerprint(particles))
 
+    @property
+    def has_poses(self) -> bool:
+        """Whether the file has poses in 3D."""
+        return True
+
     @abstractmethod
-    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
-        """All particles, before their numbers are looked at."""
+    def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
+        """All particles, before their numbers are looked at; at no rotation and no shift if they are not posed."""
 
     def columns(self) -> pd.DataFrame:
         """What the file says of every particle, a row each, under its own names."""
@@ -185,7 +198,7 @@ class ParticleFile(ABC):
         Returns:
             ``target``.
         """
-        raise self._cannot_be_downsampled()
+        raise NotImplementedError
 
     @classmethod
     def write(cls, particles: Particles, target: Path, datadir: Path | None, sign: int | None) -> list[Path]:
@@ -207,12 +220,6 @@ class ParticleFile(ABC):
     def files_written(cls, target: Path) -> list[Path]:
         """The files that :meth:`write` would write."""
         return [target]
-
-    def _cannot_be_downsampled(self) -> InputError:
-        return InputError(
-            f"{self.path}: only .star and .cs files can be downsampled; turn it into a .star with cryoformer convert "
-            "first"
-        )
 
 
 def same_file(one: Path, other: Path) -> bool:

@@ -34,6 +34,7 @@ class ParticleInput:
         ind: file of rows to use, from 0.
         random: how many rows to draw.
         half: half-set to use, 1 or 2.
+        no_ctf: that the images have no CTF, or are corrected for it.
     """
 
     particles: Path
@@ -43,10 +44,11 @@ class ParticleInput:
     ind: Path | None = None
     random: int | None = None
     half: int | None = None
+    no_ctf: bool = False
 
     def open(self) -> ParticleFile:
         """The file, of whichever kind it is."""
-        return open_particle_file(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        return open_particle_file(self.particles, self.datadir, poses=self.poses, ctf=self.ctf, no_ctf=self.no_ctf)
 
     def load(self, seed: int) -> Particles:
         """The particles, which know their rows in the file where not all are used.
@@ -54,7 +56,7 @@ class ParticleInput:
         Raises:
             InputError: anything wrong with the files.
         """
-        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf)
+        particles = load_particles(self.particles, self.datadir, poses=self.poses, ctf=self.ctf, no_ctf=self.no_ctf)
         if self.ind is None and self.random is None and self.half is None:
             return particles
         rows = choose_rows(
@@ -78,6 +80,7 @@ class ParticleInput:
         """The inverse of :meth:`facts`."""
         paths = ("particles", "datadir", "poses", "ctf", "ind")
         known: dict[str, Any] = {field.name: facts.get(field.name) for field in fields(ParticleInput)}
+        known["no_ctf"] = bool(known["no_ctf"])
         return ParticleInput(**known | {name: Path(known[name]) for name in paths if known[name] is not None})
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from cryoformer.errors import InputError
 from cryoformer.formats.particle_file import ParticleFile
@@ -58,7 +59,16 @@ class StackFile(ParticleFile):
         """Every image of the stacks."""
         return ImageReferences(self._names, self.stacks.stack_of_row, self.stacks.index_of_row)
 
-    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+    @property
+    def pixel_sizes_angstrom(self) -> Float[np.ndarray, " n"]:
+        """Of the headers of the stacks, for want of a table."""
+        sizes = np.array([header.pixel_size_angstrom for header in self.stacks.headers])[self.stacks.stack_of_row]
+        if not (sizes > 0).all():
+            first = self.stacks.headers[self.stacks.stack_of_row[int(np.argmin(sizes))]].path
+            raise InputError(f"{first}: its header says no pixel size; give a STAR file with it, or --ctf")
+        return sizes
+
+    def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
         """The particles of the STAR file beside the stack that refers to it."""
         star = None if self.path.suffix.lower() == LIST_SUFFIX or not self.path.is_file() else star_of_stack(self.path)
         if star is None:
@@ -66,8 +76,8 @@ class StackFile(ParticleFile):
                 f"{self.path}: images alone hold no poses; give the STAR or .cs file that belongs to them, or "
                 "cryoDRGN's files with --poses poses.pkl --ctf ctf.pkl"
             )
-        table = RelionFile(star, self.datadir or self.path.parent)
-        return table.read(require_images=require_images, require_ctf=require_ctf)
+        table = RelionFile(star, self.datadir or self.path.parent, no_ctf=self.no_ctf)
+        return table._read(require_images, require_ctf, posed)
 
 
 def star_of_stack(stack: Path) -> Path | None:

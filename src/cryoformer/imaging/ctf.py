@@ -28,6 +28,12 @@ class CTFParameters:
     phase_shift_degrees: Float[Tensor, " n"]
     b_factor_angstrom2: Float[Tensor, " n"]
 
+    @staticmethod
+    def none(count: int) -> "CTFParameters":
+        """A CTF of 1 at all frequencies, for images that have none: an amplitude contrast of 1 without defocus."""
+        values = (0.0, 0.0, 0.0, 300.0, 0.0, 1.0, 0.0, 0.0)
+        return CTFParameters(*(torch.full((count,), value) for value in values))
+
     def __len__(self) -> int:
         return len(self.defocus_u_angstrom)
 

@@ -13,10 +13,27 @@ logger = logging.getLogger(__name__)
 
 # Neither noise nor density has a pixel so many standard deviations from the mean of its image.
 HOT_DEVIATIONS = 20.0
+LEAST_PARTICLES = 20
 SAMPLED_PIXELS = 4096
 MASKED_SHARE = 0.05
 # From the first to the ninth decile of a normal distribution of standard deviation 1.
 DECILES_OF_NORMAL = 2.5631
+
+
+def check_count(particles: Particles) -> None:
+    """Refuse so few particles that two halves and held-out images cannot be made of them.
+
+    Raises:
+        InputError: fewer than LEAST_PARTICLES.
+    """
+    count = len(particles)
+    if count < LEAST_PARTICLES:
+        some = f"{count} particle{'' if count == 1 else 's'}"
+        chosen = "" if particles.rows is None else " (of those that were chosen)"
+        raise InputError(
+            f"{particles.source}: has {some}{chosen}; {LEAST_PARTICLES} or more are needed for two halves and held-out "
+            "images"
+        )
 
 
 def check_images(

@@ -146,7 +146,7 @@ def _geometry(particles: Particles, called: Mapping[str, str]) -> Iterator[Findi
 def _one_direction(particles: Particles, called: Mapping[str, str]) -> str:
     """Poses that are all the same, or turn in the plane of the image alone."""
     rotations = particles.rotations
-    if len(particles) < LEAST_POSES:
+    if len(particles) < LEAST_POSES or not particles.posed:
         return ""
     if np.abs(rotations - rotations[:1]).max() < 1e-4:
         return f"all {len(particles)} particles have one orientation; were they refined in 3D?"

@@ -28,6 +28,7 @@ class ParticleFiles:
     datadir: Path | None = None
     poses: Path | None = None
     ctf: Path | None = None
+    no_ctf: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Particles:
         stacks: the images, or None where only metadata was asked for.
         files: what they were read from, or None for particles made in memory.
         rows: their rows in the file, where these are not all of it.
+        posed: False where the file has no poses and none were asked for; rotations and shifts mean nothing then.
         fingerprint: of the whole file (:mod:`cryoformer.formats.fingerprint`), or None for particles made in memory.
     """
 
@@ -66,6 +68,7 @@ class Particles:
     stacks: ImageStacks | None
     files: ParticleFiles | None = None
     rows: Int[np.ndarray, " n"] | None = None
+    posed: bool = True
     fingerprint: dict[str, Any] | None = None
 
     def __len__(self) -> int:
@@ -128,6 +131,7 @@ class Particles:
             references=None if self.references is None else self.references.subset(rows),
             stacks=None if self.stacks is None else self.stacks.subset(rows),
             files=self.files,
+            posed=self.posed,
             fingerprint=self.fingerprint,
             rows=np.array(rows, dtype=np.int64) if self.rows is None else self.rows[rows],
         )

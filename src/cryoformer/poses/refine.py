@@ -9,11 +9,12 @@ from typing import Any
 from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import write_json, write_npz
+from cryoformer.files import check_output, write_json, write_npz
 from cryoformer.formats.fingerprint import difference
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
-from cryoformer.particles import check_images
+from cryoformer.memory import check_memory
+from cryoformer.particles import check_count, check_images
 from cryoformer.poses.rounds import Poses, Refinement, refine_poses
 from cryoformer.progress import RunLog
 
@@ -33,6 +34,7 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     """
     usable_device(settings.device)
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
+    check_output(out)
     listed = source.open()
     particles = listed.read()
     asked = {**settings.model_dump(mode="json"), "fingerprint": particles.fingerprint}
@@ -40,6 +42,9 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     target = listed.posed_path(out)
     if earlier.get("finished"):
         return f"{target}: is there already; nothing to do"
+    check_count(particles)
+    check_memory(particles.box, settings.device)
+    check_output(out, 60 * particles.box**3)
     check_images(particles, settings.normalise)
     facts = {"input": source.facts(), "asked": asked}
     write_json(record, facts | {"finished": False})

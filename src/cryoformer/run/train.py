@@ -12,16 +12,21 @@ import numpy as np
 from cryoformer import __version__
 from cryoformer.communication import Processes
 from cryoformer.errors import InputError
-from cryoformer.files import write_npy
+from cryoformer.files import check_output, write_npy
 from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
 from cryoformer.images.shard import Shard
-from cryoformer.particles import Particles, check_images
+from cryoformer.memory import check_memory
+from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import said_before
 from cryoformer.run.processes import joined, start, started
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.run.stages import Reconstruction
 from cryoformer.training.train_config import TrainConfig, load_config
+
+# Bytes that a run writes at least: maps and checkpoints, latents with their covariance.
+ROOM_PER_VOXEL = 60
+ROOM_PER_PARTICLE = 300
 
 
 def train(
@@ -77,6 +82,7 @@ def train(
             if not resume:
                 processes.on_first(partial(_check_empty, paths))
             particles = processes.agree(lambda: _load(known, config.seed, paths, particles))
+            processes.agree(partial(_check_fits, particles, config, paths))
             processes.agree(partial(_check_images, particles, config.normalise, processes))
         try:
             if not resume:
@@ -94,6 +100,14 @@ def train(
 def _check_empty(paths: RunPaths) -> None:
     if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
         raise InputError(f"{paths.root}: exists and is not empty: choose another folder, or continue with --resume")
+    check_output(paths.root)
+
+
+def _check_fits(particles: Particles, config: TrainConfig, paths: RunPaths) -> None:
+    """That they are enough, and that memory and disk are."""
+    check_count(particles)
+    check_memory(particles.box, config.device)
+    check_output(paths.root, ROOM_PER_VOXEL * particles.box**3 + ROOM_PER_PARTICLE * len(particles))
 
 
 def _load(source: ParticleInput | Reopened, seed: int, paths: RunPaths, loaded: Particles | None) -> Particles:

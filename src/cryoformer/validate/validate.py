@@ -19,7 +19,7 @@ from cryoformer.assess.ground_truth import load_truth
 from cryoformer.assess.masks import EDGE_ANGSTROM, soft_mask
 from cryoformer.decode.latent_posterior import LATENT_BOX
 from cryoformer.errors import InputError
-from cryoformer.files import read_json, read_mrc_volume, write_json, write_npy
+from cryoformer.files import check_output, read_json, read_mrc_volume, write_json, write_npy
 from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
@@ -76,6 +76,8 @@ def validate(path: Path, options: ValidateOptions, source: ParticleInput | None 
     is_run = path.is_dir() and not holds_particles(path)
     if not is_run and (options.truth is not None or options.full or options.halves):
         raise InputError(f"{path}: --truth, --full and --halves need the folder of a finished run, not particles")
+    if is_run:
+        check_output(path)
     before = _read(path / VALIDATION_FILE) if is_run else {}
     with opened(path, source or ParticleInput(path), {"seed": options.seed, **options.reading}) as subject:
         facts = {"format": 1, "version": __version__, "particles": len(subject.images), "seed": options.seed}

@@ -19,7 +19,8 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import occupancy_mask
-from cryoformer.particles import Particles, check_images
+from cryoformer.memory import check_memory
+from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import Run, RunPaths, open_run
 from cryoformer.training.train_config import TrainConfig, load_config
@@ -68,6 +69,8 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
     else:
         run, config = None, load_config(overrides=dict(reading))
         particles = source.load(config.seed)
+    check_count(particles)
+    check_memory(particles.box)
     check_images(particles, config.normalise)
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         with RunLog(None) as log:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.formats.cryodrgn.particles import ctf_parameters, optics_groups, read_ctf, read_poses, write_cryodrgn
@@ -30,8 +30,9 @@ class CryodrgnFile(ParticleFile):
     suffix = ".pkl"
     posed_name = "poses.pkl"
 
-    def __init__(self, images: ParticleFile, poses: Path, ctf: Path) -> None:
-        super().__init__(images.path, images.datadir)
+    def __init__(self, images: ParticleFile, poses: Path, ctf: Path | None) -> None:
+        """``ctf`` is None for images that have none: their pixel size is what the file of images, or headers, say."""
+        super().__init__(images.path, images.datadir, no_ctf=ctf is None)
         self.images, self.poses, self.ctf = images, poses, ctf
 
     def __len__(self) -> int:
@@ -55,15 +56,15 @@ class CryodrgnFile(ParticleFile):
     @property
     def names(self) -> dict[str, str]:
         """Which pickle a quantity comes from."""
-        of_ctf = {key: f"{name} in {self.ctf.name}" for key, name in NAMES.items()}
+        of_ctf = {} if self.ctf is None else {key: f"{name} in {self.ctf.name}" for key, name in NAMES.items()}
         return of_ctf | {"shift": f"the shift in {self.poses.name}", "half_set": self.images.names.get("half_set", "")}
 
-    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+    def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
         """A stack or a list of stacks must be there even without ``require_images``."""
         references = self.references
         stacks = self.stacks if require_images or self.images.is_stacks else None
         rotations, fractions = read_poses(self.poses)
-        table = read_ctf(self.ctf)
+        table = self._table_without_ctf() if self.ctf is None else read_ctf(self.ctf)
         for other, rows in ((self.poses, len(rotations)), (self.ctf, len(table))):
             if rows != len(references):
                 raise InputError(
@@ -98,6 +99,18 @@ class CryodrgnFile(ParticleFile):
             stacks=stacks,
         )
 
+    @property
+    def pixel_sizes_angstrom(self) -> Float[np.ndarray, " n"]:
+        """Of the file of images."""
+        return self.images.pixel_sizes_angstrom
+
+    def _table_without_ctf(self) -> Float[np.ndarray, "n 9"]:
+        """Box and pixel size; the rest is as in ctf.pkl where there is no CTF: an amplitude contrast of 1."""
+        table = np.zeros((len(self.references), 9))
+        table[:, 0], table[:, 1] = self.stacks.boxes, self.pixel_sizes_angstrom
+        table[:, 5], table[:, 7] = 300.0, 1.0
+        return table
+
     def _another_list(self, rows: int) -> str:
         """A word on a table beside the stack that has as many rows as a pickle."""
         beside = referring_files(self.path) if self.images.is_stacks else []
@@ -124,6 +137,11 @@ class CryodrgnFile(ParticleFile):
     @classmethod
     def write(cls, particles: Particles, target: Path, datadir: Path | None, sign: int | None) -> list[Path]:
         """Pickles, and a STAR file for the images: only that can say any order of images, and their half-sets."""
+        if not particles.posed:
+            raise InputError(
+                f"{particles.source}: no poses, which cryoDRGN's files are for; run a 3D refinement, or convert to "
+                ".star or .cs"
+            )
         written = cls.files_written(target)
         write_cryodrgn(written[0], written[1], particles)
         RelionFile.write(particles, written[2], datadir, sign)
@@ -135,7 +153,7 @@ class CryodrgnFile(ParticleFile):
         return [target, target.with_name("ctf.pkl"), target.with_name("images.star")]
 
 
-def find_images(poses: Path) -> tuple[list[Path], Path, Path]:
+def find_images(poses: Path, no_ctf: bool = False) -> tuple[list[Path], Path, Path]:
     """What may list the images of a cryoDRGN input, given as its poses.pkl; the poses and the CTF.
 
     Of the files that list images, ``images.star`` is the one that was written with the pickles.
@@ -145,7 +163,7 @@ def find_images(poses: Path) -> tuple[list[Path], Path, Path]:
     """
     ctf = poses.with_name("ctf.pkl")
     lists = [place for name in IMAGE_LISTS if (place := poses.with_name(name)).is_file()]
-    missing = [file.name for file in (poses, ctf) if not file.is_file()]
+    missing = [file.name for file in ([poses] if no_ctf else [poses, ctf]) if not file.is_file()]
     if missing or not lists:
         names = ", ".join(missing or IMAGE_LISTS)
         raise InputError(

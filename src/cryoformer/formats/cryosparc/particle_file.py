@@ -22,6 +22,7 @@ from cryoformer.formats.cryosparc.dataset import join_passthrough, new_dataset, 
 from cryoformer.formats.cryosparc.fields import alignment_fields, blob_fields, ctf_fields
 from cryoformer.formats.cryosparc.table import CryosparcTable
 from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import ImageReferences, moved_paths, written_paths
@@ -38,6 +39,7 @@ class CryosparcFile(ParticleFile):
     suffix = ".cs"
     posed_name = "particles.cs"
     says_contrast = True
+    can_be_downsampled = True
 
     @cached_property
     def table(self) -> CryosparcTable:
@@ -72,10 +74,17 @@ class CryosparcFile(ParticleFile):
         """Fields."""
         return cryosparc.NAMES
 
-    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+    @property
+    def has_poses(self) -> bool:
+        """Whether any group of fields holds poses in 3D."""
+        return bool(cryosparc.pose_groups(self.table))
+
+    def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
         table = self.table
-        rotations, shifts = cryosparc.poses(table)
-        ctf = cryosparc.ctf_parameters(table, require_ctf)
+        rotations, shifts = np.tile(np.eye(3), (len(table), 1, 1)), np.zeros((len(table), 2))
+        if posed:
+            rotations, shifts = cryosparc.poses(table)
+        ctf = CTFParameters.none(len(table)) if self.no_ctf else cryosparc.ctf_parameters(table, require_ctf)
         pixel_sizes, references, stacks = self.pixel_sizes_angstrom, self.references, None
         boxes = np.zeros(len(table), dtype=np.int64)
         if table.has("blob/shape"):
@@ -197,7 +206,8 @@ class CryosparcFile(ParticleFile):
             )
         paths = written_paths(references.paths, particles.source, target, datadir, beside=">")
         fields = blob_fields(particles, references, paths, sign or 1) | ctf_fields(particles)
-        return [target, _write(new_dataset(target, fields | alignment_fields(particles)), target)]
+        fields |= alignment_fields(particles) if particles.posed else {}
+        return [target, _write(new_dataset(target, fields), target)]
 
 
 def _write(dataset: "Dataset", target: Path) -> Path:

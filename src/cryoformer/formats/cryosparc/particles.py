@@ -65,16 +65,20 @@ def ctf_parameters(table: CryosparcTable, required: bool = True) -> CTFParameter
     Raises:
         InputError: fields are missing, or values are impossible.
     """
-    if not required and not any(table.has(field) for field in CTF_FIELDS):
-        columns = [np.full(len(table), value) for value in (0.0, 0.0, 0.0, 300.0, 0.0, 1.0, 0.0, 0.0)]
-    else:
-        columns = [table.numbers(field) for field in CTF_FIELDS]
-        columns[2] = np.degrees(columns[2])
-        columns[3] = table.positive("ctf/accel_kv")
-        fraction = (columns[5] >= 0) & (columns[5] <= 1)
-        table.check_range("ctf/amp_contrast", columns[5], fraction, "a fraction from 0 to 1")
-        columns.append(np.degrees(table.numbers("ctf/phase_shift_rad", default=0.0)))
-        columns.append(table.numbers("ctf/bfactor", default=0.0))
+    if not any(table.has(field) for field in CTF_FIELDS):
+        if not required:
+            return CTFParameters.none(len(table))
+        raise InputError(
+            f"{table.source}: no field {CTF_FIELDS[0]}; {remedy(CTF_FIELDS[0])}; if the images have no CTF, or are "
+            "corrected for it, give --no-ctf"
+        )
+    columns = [table.numbers(field) for field in CTF_FIELDS]
+    columns[2] = np.degrees(columns[2])
+    columns[3] = table.positive("ctf/accel_kv")
+    fraction = (columns[5] >= 0) & (columns[5] <= 1)
+    table.check_range("ctf/amp_contrast", columns[5], fraction, "a fraction from 0 to 1")
+    columns.append(np.degrees(table.numbers("ctf/phase_shift_rad", default=0.0)))
+    columns.append(table.numbers("ctf/bfactor", default=0.0))
     return CTFParameters(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
 
 
@@ -103,21 +107,28 @@ def half_set(table: CryosparcTable) -> Integer[np.ndarray, " n"] | None:
     return split + 1 if np.unique(split).tolist() == [0, 1] else None
 
 
+def pose_groups(table: CryosparcTable) -> list[str]:
+    """The groups of fields that hold poses, those of a refinement first."""
+    fields = table.dataset.fields()
+    classes = [match[1] for field in fields if (match := re.match(r"(alignments_class(?:3D)?_\d+)/pose$", field))]
+    groups = [name for name in ("alignments3D", "alignments3D_multi") if table.has(f"{name}/pose")]
+    return groups + classes
+
+
 def poses(table: CryosparcTable) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
     """R, and where the content sits in Angstrom, of the refinement or of each particle's most probable class.
 
     Raises:
         InputError: no alignments in 3D.
     """
-    fields = table.dataset.fields()
-    classes = [match[1] for field in fields if (match := re.match(r"(alignments_class(?:3D)?_\d+)/pose$", field))]
-    if table.has("alignments3D/pose"):
+    groups = pose_groups(table)
+    if groups[:1] == ["alignments3D"]:
         vectors, origins = table.numbers("alignments3D/pose", (3,)), table.numbers("alignments3D/shift", (2,))
         pixel_sizes = _alignment_pixel_size(table, "alignments3D")
-    elif table.has("alignments3D_multi/pose"):
+    elif groups[:1] == ["alignments3D_multi"]:
         vectors, origins, pixel_sizes = _of_best_class(table)
-    elif classes:
-        vectors, origins, pixel_sizes = _of_class_fields(table, classes)
+    elif groups:
+        vectors, origins, pixel_sizes = _of_class_fields(table, groups)
     else:
         raise InputError(f"{table.source}: no poses: alignments3D/pose is missing; {remedy('alignments3D/pose')}")
     turn = np.linalg.norm(vectors, axis=1)

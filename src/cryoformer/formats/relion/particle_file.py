@@ -18,6 +18,7 @@ from cryoformer.formats.relion import particles as relion
 from cryoformer.formats.relion.star import particle_tables, read_star_tables, write_particles_star
 from cryoformer.formats.relion.star_text import StarText, TableEdit
 from cryoformer.formats.relion.table import RelionTable
+from cryoformer.imaging.ctf import CTFParameters
 from cryoformer.imaging.rotations import euler_from_matrix
 from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.particles import Particles
@@ -31,6 +32,7 @@ class RelionFile(ParticleFile):
 
     suffix = ".star"
     posed_name = "particles.star"
+    can_be_downsampled = True
 
     @cached_property
     def table(self) -> RelionTable:
@@ -70,12 +72,18 @@ class RelionFile(ParticleFile):
         """Columns."""
         return relion.NAMES
 
-    def _read(self, require_images: bool, require_ctf: bool) -> Particles:
+    @property
+    def has_poses(self) -> bool:
+        """Whether all angles are there."""
+        return all(self.table.has(name) for name in relion.POSE_COLUMNS)
+
+    def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
         table = self.table
         relion.check_supported(table)
-        rotations, ctf = relion.rotations(table), relion.ctf_parameters(table, require_ctf)
+        rotations = relion.rotations(table) if posed else np.tile(np.eye(3), (len(table), 1, 1))
+        ctf = CTFParameters.none(len(table)) if self.no_ctf else relion.ctf_parameters(table, require_ctf)
         pixel_sizes = self.pixel_sizes_angstrom
-        shifts = relion.shifts_angstrom(table, pixel_sizes)
+        shifts = relion.shifts_angstrom(table, pixel_sizes) if posed else np.zeros((len(table), 2))
         boxes = table.numbers("rlnImageSize", 0.0).astype(np.int64)
         references, stacks = self.references, None
         if require_images:
@@ -203,7 +211,7 @@ class RelionFile(ParticleFile):
         write_particles_star(
             target,
             [f"{index + 1:06d}@{paths[number]}" for index, number in places],
-            particles.rotations,
+            particles.rotations if particles.posed else None,
             particles.shifts_angstrom,
             particles.ctf,
             particles.pixel_sizes_angstrom,

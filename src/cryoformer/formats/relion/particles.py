@@ -109,15 +109,15 @@ def ctf_parameters(table: RelionTable, required: bool) -> CTFParameters:
     if missing and (required or "rlnDefocusU" not in missing):
         raise InputError(
             f"{table.source}: no CTF: {', '.join(missing)} missing from the particle and optics tables; run a CTF "
-            "estimation and extract the particles with it, or add the columns"
+            "estimation and extract the particles with it, or add the columns; if the images have no CTF, or are "
+            "corrected for it, give --no-ctf"
         )
     if missing:
-        columns = [np.full(len(table), value) for value in (0.0, 0.0, 0.0, 300.0, 0.0, 1.0, 0.0, 0.0)]
-    else:
-        columns = [table.numbers(name) for name in CTF_COLUMNS]
-        table.check_range("rlnVoltage", columns[3] > 0, "a voltage above 0 kV")
-        table.check_range("rlnAmplitudeContrast", (columns[5] >= 0) & (columns[5] <= 1), "a fraction from 0 to 1")
-        columns += [table.numbers("rlnPhaseShift", 0.0), table.numbers("rlnCtfBfactor", 0.0)]
+        return CTFParameters.none(len(table))
+    columns = [table.numbers(name) for name in CTF_COLUMNS]
+    table.check_range("rlnVoltage", columns[3] > 0, "a voltage above 0 kV")
+    table.check_range("rlnAmplitudeContrast", (columns[5] >= 0) & (columns[5] <= 1), "a fraction from 0 to 1")
+    columns += [table.numbers("rlnPhaseShift", 0.0), table.numbers("rlnCtfBfactor", 0.0)]
     return CTFParameters(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
 
 

@@ -74,7 +74,7 @@ def particle_tables(star: StarText) -> tuple[TableText, TableText | None]:
 def write_particles_star(
     path: Path | str,
     image_names: Sequence[str],
-    rotations: Float[np.ndarray, "n 3 3"],
+    rotations: Float[np.ndarray, "n 3 3"] | None,
     shifts_angstrom: Float[np.ndarray, "n 2"],
     ctf: CTFParameters,
     pixel_size_angstrom: float | Float[np.ndarray, " n"],
@@ -87,7 +87,7 @@ def write_particles_star(
 
     Args:
         image_names: ``000001@stack.mrcs``, the path relative to the STAR file's folder.
-        rotations: R, volume to image coordinates.
+        rotations: R, volume to image coordinates; None leaves out angles and origins.
         shifts_angstrom: (x, y) of where the content sits; RELION's origin is minus that.
         ctf: one row per particle.
         box: image side; 0 where it is not known, which leaves ``rlnImageSize`` out.
@@ -101,15 +101,14 @@ def write_particles_star(
     columns = [np.broadcast_to(np.asarray(values, dtype=np.float64), len(image_names)) for values in shared]
     by_particle = pd.DataFrame(dict(enumerate(columns)))
     groups = by_particle.drop_duplicates().sort_values(list(by_particle.columns)).to_numpy()
-    rot, tilt, psi = euler_from_matrix(rotations).T
+    poses = {}
+    if rotations is not None:
+        poses = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), euler_from_matrix(rotations).T, strict=True))
+        poses |= {f"rlnOrigin{axis}Angst": 0.0 - shifts_angstrom[:, place] for place, axis in enumerate("XY")}
     table = {
         "rlnImageName": list(image_names),
         "rlnOpticsGroup": by_particle.groupby(list(by_particle.columns)).ngroup() + 1,
-        "rlnAngleRot": rot,
-        "rlnAngleTilt": tilt,
-        "rlnAnglePsi": psi,
-        "rlnOriginXAngst": 0.0 - shifts_angstrom[:, 0],
-        "rlnOriginYAngst": 0.0 - shifts_angstrom[:, 1],
+        **poses,
         "rlnDefocusU": np.asarray(ctf.defocus_u_angstrom, dtype=np.float64),
         "rlnDefocusV": np.asarray(ctf.defocus_v_angstrom, dtype=np.float64),
         "rlnDefocusAngle": np.asarray(ctf.defocus_angle_degrees, dtype=np.float64),
