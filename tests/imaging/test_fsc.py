@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryoformer.imaging.fsc import (
+    compare_transforms,
     cryobench_fsc,
     fourier_shell_correlation,
     fsc_auc,
+    half_transform,
     masked_fsc,
     perfect_auc,
     randomise_phases,
@@ -107,6 +109,13 @@ def test_batches_and_tensors_give_what_single_arrays_give() -> None:
     np.testing.assert_allclose(fsc_auc(a.float(), b.float()).reshape(6), areas, atol=1e-6)
 
 
+def test_both_measures_from_transforms_are_those_of_the_volumes() -> None:
+    a, b = pair(12, 5)
+    curve, area = compare_transforms(half_transform(a), half_transform(b))
+    np.testing.assert_array_equal(curve, fourier_shell_correlation(a, b))
+    assert float(area) == float(fsc_auc(a, b))
+
+
 def test_resolution_is_interpolated_at_the_first_crossing_only() -> None:
     # Shell 3 is the first below 0.5; half-way between shells 2 (0.7) and 3 (0.3). What comes later is ignored.
     curve = np.array([1.0, 0.9, 0.7, 0.3, 0.9, 0.9])
@@ -172,6 +181,18 @@ def test_without_a_mask_nothing_is_corrected() -> None:
     shells = np.arange(7, 13)
     difference = masked_fsc(a, b, np.ones_like(mask)) - fourier_shell_correlation(a, b)
     assert np.abs(difference[shells]).max() < 4.0 / np.sqrt(2.0 * np.pi * shells.min() ** 2)
+
+
+def test_a_mask_that_explains_everything_leaves_nothing_to_tell() -> None:
+    """One voxel is a wave in every shell: any two maps correlate by 1 or by -1 under it, whatever their phases."""
+    a, b = pair(16, 0)
+    mask = np.zeros_like(a)
+    mask[8, 8, 8] = 1.0
+    a[8, 8, 8], b[8, 8, 8] = 1.0, -1.0
+    curves = np.stack([masked_fsc(a, b, mask, seed) for seed in range(8)])
+    np.testing.assert_allclose(curves[:, :3], -1.0)
+    assert np.abs(curves).max() < 1 + 1e-9
+    assert (curves[:, 3:] == 0.0).any(axis=1).sum() >= 2  # and -1 where the random phases happen to oppose
 
 
 def test_random_phases_keep_amplitudes_and_the_lower_shells() -> None:

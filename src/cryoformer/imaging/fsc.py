@@ -78,8 +78,9 @@ def masked_fsc(
     total = fourier_shell_correlation(a * mask, b * mask)
     rng = np.random.default_rng(seed)
     noise = fourier_shell_correlation(*(randomise_phases(v, start, rng) * mask for v in (a, b)))
-    # At 1 the mask explains everything and nothing is left to tell.
-    corrected = np.where(noise < 1.0, (total - noise) / np.maximum(1.0 - noise, 1e-9), 0.0)
+    # Where the mask explains everything, but for rounding, nothing is left to tell.
+    left = 1.0 - noise
+    corrected = np.where(left > 1e-6, (total - noise) / np.maximum(left, 1e-6), 0.0)
     return np.asarray(np.where(np.arange(len(total)) < start + 2, total, corrected), dtype=np.float64)
 
 
