@@ -1,5 +1,6 @@
 """Images and volumes of a model show one density, whatever the box; images may share a state."""
 
+import numpy as np
 import torch
 
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
@@ -59,8 +60,30 @@ def test_coarse_points_show_the_same_images(moving) -> None:
     assert float((coarse - expected)[:, band].norm() / expected[:, band].norm()) < 0.03
 
 
+@torch.no_grad()
+def test_the_network_gives_one_density_at_coarse_and_fine_points() -> None:
+    """Every second point of the full box is a point of half the box."""
+    model = small_model()
+    latents = torch.tensor([[0.5, -1.0]])
+    volumes = [model.added(points, model.decode(points, latents)) for points in (model.points(BOX), model.points(12))]
+    assert float(volumes[1].std()) > 0
+    inside = volumes[1][0] != 0
+    # Added up to a factor: the filter is 1, and a coarse point stands for eight only where it is projected.
+    torch.testing.assert_close(volumes[1][0][inside], volumes[0][0, ::2, ::2, ::2][inside], rtol=1e-3, atol=1e-5)
+
+
+def test_volumes_are_the_static_density_and_what_is_added_to_it() -> None:
+    model = blob_model()
+    alone = np.stack(list(model.volumes(BLOBS, batch=2)))
+    model.base = torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(np.stack(list(model.volumes(BLOBS))), alone + model.base.numpy(), atol=1e-5)
+    highest = [np.unravel_index(v.argmax(), v.shape) for v in alone]  # z, y, x; the centre is at 12
+    assert [tuple(map(int, place)) for place in highest] == [(12, 14, 12 + x) for x in (-3, 0, 1)]
+
+
 def test_shared_states_predict_what_repeated_ones_do(moving) -> None:
     model = small_model()
+    assert model.shares_states
     points, images = model.points(BOX), moving.images.take(torch.arange(6))
     states, shown = torch.tensor([[0.5, -1.0], [-0.3, 0.8], [2.0, 0.1]]), torch.tensor([0, 0, 1, 2, 2, 2])
     found = {}

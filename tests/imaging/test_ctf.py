@@ -58,3 +58,12 @@ def test_pixel_size_per_image() -> None:
     both = contrast_transfer(two, 16, torch.tensor([2.0, 3.0]))
     assert torch.allclose(both[1], contrast_transfer(parameters(), 16, 3.0)[0])
     assert not torch.allclose(both[0], both[1])
+
+
+def test_b_factor_falls_with_each_images_own_frequency() -> None:
+    """At a pixel twice as large the same place on the half-plane is half the frequency."""
+    sharp, blurred = parameters(), parameters(b_factor_angstrom2=50.0)
+    two, pixels = torch.tensor([0, 0]), torch.tensor([2.0, 4.0])
+    envelope = contrast_transfer(blurred[two], 16, pixels) / contrast_transfer(sharp[two], 16, pixels)
+    expected = torch.exp(torch.tensor(-50.0 / 4) * (torch.tensor([5, 3]).square().sum() / 16**2) / pixels**2)
+    torch.testing.assert_close(envelope[:, 5, 3], expected, rtol=1e-3, atol=0)

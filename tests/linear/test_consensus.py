@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from cryoformer.images.fourier_images import checkerboard
+from cryoformer.imaging.fourier import radii
 from cryoformer.imaging.grids import grid_points, shell_mean, voxel_radii
 from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.slices import fourier_from_volume
@@ -107,3 +108,12 @@ def test_coefficients_without_ctf_say_nothing_of_the_noise(moving) -> None:
     whole = residual_noise_power(moving.images, nothing)
     for half in checkerboard(moving.images):
         torch.testing.assert_close(residual_noise_power(half, nothing)[2:], whole[2:], rtol=0.25, atol=0)
+
+
+def test_shells_without_any_ctf_are_taken_for_white_noise(moving) -> None:
+    """Nothing is known there; 1 per pixel is what normalisation makes of it."""
+    seen = radii(BOX) < 6
+    images = replace(moving.images, ctf=moving.images.ctf * seen, coefficients=moving.images.coefficients * seen)
+    found = residual_noise_power(images, torch.zeros_like(moving.still))
+    assert found[7:].tolist() == [float(BOX**2)] * (BOX // 2 - 6)
+    assert bool((found[:6] != BOX**2).all())
