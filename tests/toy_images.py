@@ -113,6 +113,7 @@ def small_run(particle_file: Path) -> Callable[..., str]:
             "stages": [{"box": 16, "epochs": 12, "batch": 32}, {"box": 24, "epochs": 4, "batch": 32}],
             "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
             "latent_states": 16,
+            "parts": 0,
             "invert": "no",
         }
         return train(

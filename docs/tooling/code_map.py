@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src/cryoformer"
 
 # Folders of the package in the order in which data crosses them; new ones are appended by name.
 ORDER = (
-    "formats", "particles", "images", "imaging", "linear", "decode", "model", "training", "poses", "run",
+    "formats", "particles", "images", "imaging", "linear", "decode", "model", "training", "poses", "parts", "run",
     "baselines", "assess", "validate", "explore", "simulate", "cli", "data",
 )  # fmt: skip
 

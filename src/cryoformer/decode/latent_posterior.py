@@ -76,12 +76,10 @@ def refine_latents(
     for number, rows in enumerate(blocks, start=1):
         if not all_at_once:
             log_likelihood = likelihoods(rows, number)
-        mean, covariance = _moments(posterior_over_states(log_likelihood, weights), support)
+        mean, covariance = posterior_moments(posterior_over_states(log_likelihood, weights), support)
         means.append(mean)
         covariances.append(covariance)
-    mean, covariance = processes.gather(torch.cat(means)), processes.gather(torch.cat(covariances))
-    # States are samples of a continuum: no posterior is narrower than the gaps between them.
-    return mean, covariance + torch.diag(_gap(support) ** 2)
+    return processes.gather(torch.cat(means)), processes.gather(torch.cat(covariances))
 
 
 def uncertainty_about(
@@ -92,12 +90,16 @@ def uncertainty_about(
     return covariance + off[:, :, None] * off[:, None]
 
 
-def _moments(
+def posterior_moments(
     responsibilities: Float[Tensor, "b m"], support: Float[Tensor, "m k"]
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k k"]]:
+    """Mean and covariance of latents under probabilities of the states.
+
+    States are samples of a continuum: no posterior is narrower than the gaps between them.
+    """
     mean = responsibilities @ support
     second = torch.einsum("nm,mj,mk->njk", responsibilities, support, support)
-    return mean, second - mean[:, :, None] * mean[:, None]
+    return mean, second - mean[:, :, None] * mean[:, None] + torch.diag(_gap(support) ** 2)
 
 
 def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Float[Tensor, "m k"]:
@@ -115,16 +117,26 @@ def state_log_likelihoods(
     """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
     points = model.points(residuals.box)
     weights, basis = low_rank(_densities(model, points, support))
-    table = _slice_table(model, points, basis)
+    return low_rank_log_likelihoods(residuals, weights, _slice_table(model, points, basis), progress)
+
+
+def low_rank_log_likelihoods(
+    residuals: FourierImages,
+    weights: Float[Tensor, "m r"],
+    table: Float[Tensor, "v r2"],
+    progress: Callable[[float], None] | None = None,
+) -> Float[Tensor, "n m"]:
+    """log p(Y_i | m) for densities that are sums, with these weights, of r volumes held as rows for slices."""
+    rank = weights.shape[1]
     squares = (weights[:, :, None] * weights[:, None]).flatten(1)
     plane = SlicePlane.of_box(residuals.box, residuals.device)
     deviation = residuals.slice_deviation(plane)
-    result = torch.empty(len(residuals), len(support), device=residuals.device)
+    result = torch.empty(len(residuals), len(weights), device=residuals.device)
     for rows in residuals.every(BATCH):
         whitened = plane.take(residuals.coefficients[rows]) / deviation
         ctf = plane.take(residuals.ctf[rows]) / deviation
         where = interpolate_slices(plane, residuals.views(rows))
-        slices = extract_slices(table, where, len(basis)) * ctf[..., None]
+        slices = extract_slices(table, where, rank) * ctf[..., None]
         # Each coefficient of the plane stands for a conjugate pair, and white complex noise of unit variance has log
         # density -|.|^2: as reals, 2 n numbers without any factor.
         a = torch.view_as_real(slices).transpose(1, 2).flatten(2)
@@ -168,12 +180,19 @@ def _densities(model: ConformationModel, points: DecodedPoints, support: Tensor)
 
 
 def _slice_table(model: ConformationModel, points: DecodedPoints, basis: Float[Tensor, "r p"]) -> Float[Tensor, "v r2"]:
-    """What the network adds, for each of the basis, as rows for :func:`extract_slices`; some at a time."""
-    side, rank = PADDING * points.box, len(basis)
-    table = basis.new_empty(side * side * (side // 2 + 1), 2 * rank)
+    """What the network adds, for each of the basis, as rows for :func:`extract_slices`."""
+    return slice_table(lambda rows: model.added(points, basis[rows] * points.volume_ratio), len(basis), points.box)
+
+
+def slice_table(volumes: Callable[[Tensor], Tensor], rank: int, box: int) -> Float[Tensor, "v r2"]:
+    """Rows for :func:`extract_slices` of so many volumes, which ``volumes`` gives some at a time, by their numbers."""
+    side, table = PADDING * box, None
     for rows in torch.arange(rank).split(VOLUMES_AT_ONCE):
-        coefficients = fourier_from_volume(model.added(points, basis[rows] * points.volume_ratio)).flatten(1)
+        coefficients = fourier_from_volume(volumes(rows)).flatten(1)
+        if table is None:
+            table = coefficients.real.new_empty(side * side * (side // 2 + 1), 2 * rank)
         table[:, rows], table[:, rank + rows] = coefficients.real.T, coefficients.imag.T
+    assert table is not None
     return table
 
 

@@ -6,7 +6,7 @@ with the spectral signal-to-noise ratio SSNR = FSC' / (1 - FSC'), FSC' = 2 FSC /
 (Scheres, J. Mol. Biol. 2012). The same solve, fed with residuals, corrects a decoder (:mod:`.static_density`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,14 +83,18 @@ def wiener_backprojection(
     """
     order = torch.arange(len(images), device=images.device) if order is None else images.part.here(order)
     rows = [order[images.halves[order] == number] for number in (0, 1)]
-    halves = [backprojection_equations(images, some, subtract) for some in rows]
-    box = images.box
-    ball = (voxel_radii(box) < PARTICLE_RADIUS * box / 2).to(images.device)
+    return solved_halves([backprojection_equations(images, some, subtract) for some in rows])
+
+
+def solved_halves(halves: Sequence[NormalEquations]) -> Backprojection:
+    """The density of the (finished) equations of two halves of the data."""
+    box = halves[0].box
     maps = []
     for half in halves:
         floor = 1e-3 * half.precision()[:, : box // 2].mean(dim=1, keepdim=True)
         coefficients, _ = half.solve(floor.expand(1, box // 2))
         maps.append(volume_from_fourier(coefficients, box)[0])
+    ball = (voxel_radii(box) < PARTICLE_RADIUS * box / 2).to(maps[0].device)
     fsc = _correlation(maps[0] * ball, maps[1] * ball)
     both = halves[0].merged_with(halves[1])
     joint = (2 * fsc / (1 + fsc)).clamp(1e-3, 1 - 1e-3)

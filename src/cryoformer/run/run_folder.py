@@ -8,6 +8,7 @@ log.txt, README.txt               what the run said, and what lies in the folder
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
 checkpoints/model.safetensors      the finished model
+checkpoints/parts.safetensors      parts that move, where images like them better than the network
 checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
                                    replaces by a linear map from latents
 volumes/consensus.mrc, occupancy.mrc, flexible.mrc
@@ -33,6 +34,7 @@ from cryoformer.decode.volume_source import VolumeSource, linear_decoder
 from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
 from cryoformer.formats.particle_input import reopen
+from cryoformer.parts.moving_density import MovingDensity
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class RunPaths:
         return self.root / "checkpoints"
 
     def checkpoint(self, name: str) -> Path:
-        """``consensus``, ``subspace``, ``training``, ``model`` or ``image_encoder``."""
+        """``consensus``, ``subspace``, ``training``, ``model``, ``parts`` or ``image_encoder``."""
         return self.checkpoints / f"{name}.safetensors"
 
     @property
@@ -151,6 +153,9 @@ class Run(VolumeSource):
         self.cut_short: tuple[str, ...] = tuple(facts.get("cut_short", ()))
         self.model = model_from_tensors(tensors, facts)
         self.box = self.model.box
+        self.parts: MovingDensity | None = None
+        if paths.checkpoint("parts").exists():
+            self.parts = MovingDensity.from_tensors(*load_tensors(paths.checkpoint("parts")))
         with np.load(paths.latents, allow_pickle=False) as latents:
             super().__init__("cryoformer", latents["mean"], self._decode)
             self.latents_covariance = latents["covariance"]
@@ -164,7 +169,8 @@ class Run(VolumeSource):
             self.subspace = VolumeSource("subspace", linear["latents"], decode)
 
     def _decode(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
-        return self.model.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
+        decoder = self.model if self.parts is None else self.parts
+        return decoder.volumes(torch.as_tensor(np.asarray(latents, dtype=np.float32)))
 
     @property
     def sources(self) -> list[VolumeSource]:

@@ -1,4 +1,4 @@
-"""The stages of a run: consensus -> occupancy -> linear subspace -> CryoFormer, coarse to fine -> latents.
+"""The stages of a run: consensus -> occupancy -> linear subspace -> CryoFormer, coarse to fine -> latents -> parts.
 
 Every stage leaves a checkpoint when it is done, training also while it goes on; a run that was killed continues from
 the last one with ``--resume``.
@@ -27,6 +27,7 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.particles import Particles
+from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog
 from cryoformer.run.readme import readme
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # A decoder whose density varies by less than this share of its own spread ignores its latents.
 LEAST_CONDITIONING = 0.02
+# Seconds that parts take over those of all before them, about: no use in beginning where they are not left.
+PARTS_COST = 1.5
 
 
 class Reconstruction:
@@ -70,7 +73,7 @@ class Reconstruction:
 
     def run(self) -> str:
         """All stages."""
-        before = 0.0
+        before, self.began = 0.0, time.monotonic()
         if self.paths.checkpoint("training").exists():
             before = float(load_tensors(self.paths.checkpoint("training"))[1]["elapsed"])
         texts = [path for path in (self.paths.log, self.log_file) if path is not None and self.main]
@@ -87,7 +90,8 @@ class Reconstruction:
             assert trained.covariance is not None
             points = trained.model.points(trained.model.box)
             spread = conditioning(trained.model, points, KnownLatents(trained.latents))
-            self._finish(trained, spread)
+            parts = self._parts(images, trained, start)
+            self._finish(trained, parts, spread)
             log.record(stage="done", conditioning=spread, cut_short=trained.cut_short)
             log.say(f"{'cut short' if trained.cut_short else 'done'} after {log.elapsed / 60:.1f} min")
             verdict = self._verdict(spread, trained)
@@ -167,12 +171,43 @@ class Reconstruction:
             save_tensors(path, dict(vars(linear)), {})
         return linear
 
-    def _finish(self, trained: TrainingState, spread: float) -> None:
-        if not self.main:
-            return
+    def _parts(self, images: Images, trained: TrainingState, start: Start) -> FoundParts | None:
+        """Parts that move, where they explain the images better than the network."""
+        settings = self.config
+        if not settings.parts or trained.goes_on:
+            return None
+        if self.processes.size > 1:
+            self.log.say("parts that move are looked for by a single process only: there are none in this run")
+            return None
+        spent = time.monotonic() - self.began
+        if self.budget is not None and spent + PARTS_COST * self.log.elapsed > self.budget:
+            trained.cut_short.append("parts that move were not looked for")
+            trained.goes_on = True
+            return None
         assert trained.latents is not None
         assert trained.covariance is not None
-        self.paths.write_latents(trained.latents, trained.covariance)
+        stage = PartStage(
+            images,
+            trained.model,
+            trained.latents,
+            trained.covariance,
+            start.occupancy,
+            self.log,
+            states=settings.latent_states,
+            seed=settings.seed,
+        )
+        return stage.run(settings.parts)
+
+    def _finish(self, trained: TrainingState, parts: FoundParts | None, spread: float) -> None:
+        if not self.main:
+            return
+        known = trained if parts is None else parts
+        latents, covariance = known.latents, known.covariance
+        assert latents is not None
+        assert covariance is not None
+        self.paths.write_latents(latents, covariance)
+        if parts is not None:
+            save_tensors(self.paths.checkpoint("parts"), *parts.density.tensors())
         tensors, facts = model_tensors(trained.model)
         facts |= {"conditioning": spread, "cut_short": trained.cut_short}
         save_tensors(self.paths.checkpoint("model"), tensors, facts)

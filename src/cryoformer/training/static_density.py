@@ -4,7 +4,7 @@ So what does not vary is Wiener-filtered as a whole, the network's mean included
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
@@ -22,6 +22,7 @@ def static_density(
     occupancy: Float[Tensor, "d d d"],
     images_per_state: int,
     seed: int,
+    rows: Int[Tensor, " r"] | None = None,
 ) -> Float[Tensor, "d d d"]:
     """The base that belongs to the network as it is.
 
@@ -31,18 +32,21 @@ def static_density(
         images_per_state: that share a decoded density (:mod:`.shared_states`); each half of the images decodes a
             state for itself, so that a density serves half as many.
         seed: of the states.
+        rows: the images it is made from (None: all).
     """
     still = mean_density(model, points, latents)
     # Images of one state follow each other, so that a batch decodes few states.
     states = draw_shared_states(latents, images_per_state, torch.Generator().manual_seed(seed))
     order = states.of_image.argsort(stable=True)
+    if rows is not None:
+        order = order[torch.isin(order, rows)]
 
     @torch.no_grad()
-    def explained(rows: Tensor, some: FourierImages) -> Tensor:
+    def explained(some: Tensor, batch: FourierImages) -> Tensor:
         if images_per_state == 1:
-            return model.predict(points, latents[rows], some, still=still)
-        shown, state = states.of_image[rows].unique(return_inverse=True)
-        return model.predict(points, states.centres[shown], some, state=state, still=still)
+            return model.predict(points, latents[some], batch, still=still)
+        shown, state = states.of_image[some].unique(return_inverse=True)
+        return model.predict(points, states.centres[shown], batch, state=state, still=still)
 
     found = wiener_backprojection(images, explained, order)
     return found.local(images.pixel_size_angstrom) * occupancy - model.added(points, still[None])[0]

@@ -57,6 +57,7 @@ class TrainConfig(ImageSettings):
     latent_learning_rate: float = Field(default=3e-2, gt=0, description="Of free latents")
     refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
     latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
+    parts: int = Field(default=3, ge=0, description="Parts that move as one, at most; 0: none are looked for")
     checkpoint_seconds: float = Field(default=60.0, gt=0, description="Time between checkpoints")
 
     @property
@@ -86,6 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base": False,
         "decode": "occupied",
         "refine_latents": False,
+        "parts": 0,
         "stages": [{"box": 128, "epochs": 100}],
         "model": {"encoder": "mlp", "query_injection": 0.0, "cross_attention_values": "queries",
                   "spatial_residual": False, "encoder_residual": False},

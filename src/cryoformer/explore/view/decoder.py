@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.imaging.grids import crop_volume
+from cryoformer.parts.moving_density import MovingDensity
 
 LIVE_BOX = 96
 """Boxes up to this one are decoded in full while the cursor moves ..."""
@@ -25,8 +26,9 @@ class StateDecoder:
     Voxels of the coarse box hold the mean of the finer ones (not their sum), so that a threshold means the same.
     """
 
-    def __init__(self, model: ConformationModel) -> None:
+    def __init__(self, model: ConformationModel, parts: MovingDensity | None = None) -> None:
         self.model = model
+        self._parts: dict[int, MovingDensity] | None = None if parts is None else {model.box: parts}
         self.boxes = {"full": model.box, "live": model.box if model.box <= LIVE_BOX else COARSE_BOX}
         self._prepared: dict[int, tuple[DecodedPoints, torch.Tensor]] = {}
         self._kept: OrderedDict[tuple[int, bytes], np.ndarray] = OrderedDict()
@@ -43,6 +45,10 @@ class StateDecoder:
         return self._kept[key]
 
     def _decode(self, latent: np.ndarray, box: int) -> np.ndarray:
+        if self._parts is not None:
+            if box not in self._parts:
+                self._parts[box] = self._parts[self.model.box].at_box(box)
+            return next(self._parts[box].volumes(_row(latent)))
         points, base = self._points(box)
         with torch.inference_mode():
             decoded = self.model.decode(points, _row(latent))

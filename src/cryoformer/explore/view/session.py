@@ -34,7 +34,7 @@ class Session:
         self.run, analysis = run, run.path / "analysis"
         self._particles, self._datadir = particles, datadir
         self.count = len(run.latents)
-        self.decoder = StateDecoder(run.model)
+        self.decoder = StateDecoder(run.model, run.parts)
         self.landscape = LatentMaps(run.latents, read_umap(analysis / "latent_space.npz", self.count))
         self.trajectories = find_trajectories(
             analysis / "trajectories", self.landscape.latents, self.landscape.principal

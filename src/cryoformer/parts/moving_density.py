@@ -1,0 +1,75 @@
+"""The density of a conformation as a sum of what stays and of parts that move: decoded, and kept on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.imaging.grids import crop_volume
+from cryoformer.parts.density import MovedParts, PartDensities
+from cryoformer.parts.motion import LatentTerms, PartMotions
+
+
+@dataclass(frozen=True)
+class MovingDensity:
+    """sigma(x; z) = b(x) + sum_m T_m(z) V_m (x).
+
+    Attributes:
+        halves: unfiltered half maps of every part, in its own frame.
+        half_map_fsc: their agreement within the part's mask, per shell.
+        masks: of the parts, each in its own frame.
+    """
+
+    densities: PartDensities
+    motions: PartMotions
+    masks: Float[Tensor, "m d d d"]
+    halves: Float[Tensor, "m 2 d d d"]
+    half_map_fsc: Float[Tensor, "m s"]
+
+    def __len__(self) -> int:
+        return len(self.motions)
+
+    def volumes(self, latents: Float[Tensor, "n k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
+        """Densities [z, y, x] at points of the latent space."""
+        still = self.densities.still.cpu().numpy()
+        for volume in self._moved.all(self.motions.at(latents)):
+            yield still + volume
+
+    @cached_property
+    def _moved(self) -> MovedParts:
+        return MovedParts(self.densities.parts, self.densities.pixel_size_angstrom)
+
+    def at_box(self, box: int) -> "MovingDensity":
+        """The same at a smaller box, its voxels the mean (not the sum) of the finer ones."""
+        full = self.densities
+        if box == full.box:
+            return self
+        ratio = (box / full.box) ** 3
+        parts = torch.stack([crop_volume(part, box) * ratio for part in full.parts])
+        pixel_size = full.pixel_size_angstrom * full.box / box
+        return replace(self, densities=PartDensities(crop_volume(full.still, box) * ratio, parts, pixel_size))
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """For a checkpoint."""
+        named = {f"terms.{name}": value for name, value in vars(self.motions.terms).items()}
+        named |= {"pivots": self.motions.pivots, "coefficients": self.motions.coefficients}
+        named |= {"still": self.densities.still, "parts": self.densities.parts, "masks": self.masks}
+        named |= {"halves": self.halves, "half_map_fsc": self.half_map_fsc}
+        return named, {"pixel_size_angstrom": self.densities.pixel_size_angstrom}
+
+    @staticmethod
+    def from_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> "MovingDensity":
+        """The inverse of :meth:`tensors`."""
+        terms = LatentTerms(**{name: tensors[f"terms.{name}"] for name in ("mean", "whitening", "reference", "scale")})
+        return MovingDensity(
+            densities=PartDensities(tensors["still"], tensors["parts"], float(facts["pixel_size_angstrom"])),
+            motions=PartMotions(terms, tensors["pivots"], tensors["coefficients"]),
+            masks=tensors["masks"],
+            halves=tensors["halves"],
+            half_map_fsc=tensors["half_map_fsc"],
+        )

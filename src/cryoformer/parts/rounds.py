@@ -1,0 +1,116 @@
+r"""Parts from images: states, motions and densities in turn, from coarse to full resolution.
+
+A round reads the posterior of every image over the states, takes a Gauss-Newton step of the motions and solves for the
+densities of the parts, then for the still one: expectation maximisation, but for the local filter of the densities.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.decode.latent_posterior import fit_prior
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.grids import grid_points, resample_volume, sample_volume
+from cryoformer.imaging.slices import SlicePlane
+from cryoformer.linear.consensus import Backprojection, wiener_backprojection
+from cryoformer.parts.density import PartDensities, swept
+from cryoformer.parts.motion import PartMotions
+from cryoformer.parts.posterior import StatePosterior, part_log_likelihoods, state_posterior
+from cryoformer.parts.update import improved, update_parts, update_still
+
+DRAWS = 4
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PartModel:
+    """Parts as far as they are known.
+
+    Attributes:
+        masks: of the parts at the full box, each in its own frame.
+        occupancy: of the molecule, at the full box.
+        support: latents of the states.
+    """
+
+    motions: PartMotions
+    masks: Float[Tensor, "m d d d"]
+    occupancy: Float[Tensor, "d d d"]
+    support: Float[Tensor, "s k"]
+
+
+class PartRounds:
+    """Rounds at one box. ``rows``: the images that are learnt from."""
+
+    def __init__(self, images: Images, model: PartModel, rows: Int[Tensor, " r"], seed: int) -> None:
+        self.images, self.model, self.rows, self.seed = images, model, rows, seed
+        box, self.pixel_size = images.box, images.pixel_size_angstrom
+        self.masks = torch.stack([resample_volume(mask, box) for mask in model.masks])
+        self.occupancy = resample_volume(model.occupancy, box)
+        self.found: list[Backprojection] = []
+        self.still: Backprojection | None = None
+
+    @property
+    def motions(self) -> PartMotions:
+        return self.model.motions
+
+    def begin(self, draws: Int[Tensor, "n c"]) -> None:
+        """Densities from nothing, for these states of the images."""
+        box, grid = self.images.box, grid_points(self.images.box, 1.0)
+        pivots = self.motions.pivots / self.pixel_size
+        places = zip(self.masks, pivots, strict=True)
+        inside = torch.stack([sample_volume(mask, grid - pivot).view(box, box, box) for mask, pivot in places])
+        whole = wiener_backprojection(self.images).local(self.pixel_size)
+        still = whole * self.occupancy * (1 - inside.sum(dim=0)).clamp(0, 1)
+        self.densities = PartDensities(still, torch.zeros_like(self.masks), self.pixel_size)
+        for _ in range(2):
+            self.update(draws, motions=False)
+            self.update_still(draws)
+
+    def read(self, weights: Float[Tensor, " s"] | None = None) -> StatePosterior:
+        """The posterior of every image; ``weights`` of the states are fitted to the rows if not given."""
+        residuals = self.images.minus(self.densities.still)
+        region = swept(self.masks, self.pixel_size, self.motions, self.model.support)
+        likelihood = part_log_likelihoods(residuals, self.densities, self.motions, self.model.support, region)
+        weights = fit_prior(likelihood[self.rows]) if weights is None else weights
+        return state_posterior(likelihood, unexplained(residuals), weights)
+
+    def update(self, draws: Int[Tensor, "n c"], *, motions: bool = True) -> None:
+        """Parts, and their motions."""
+        residuals = self.images.minus(self.densities.still)
+        places = self.motions.at(self.model.support)
+        found = update_parts(self.images, residuals, self.rows, self.densities, places, draws, motions=motions)
+        if found.evidence is not None:
+            moved = improved(self.motions, found.evidence, self.model.support)
+            self.model = replace(self.model, motions=moved)
+        self.found = found.found
+        parts = [part.local(self.pixel_size) * mask for part, mask in zip(self.found, self.masks, strict=True)]
+        self.densities = replace(self.densities, parts=torch.stack(parts))
+
+    def update_still(self, draws: Int[Tensor, "n c"]) -> None:
+        places = self.motions.at(self.model.support)
+        self.still = update_still(self.images, self.rows, self.densities, places, draws)
+        self.densities = replace(self.densities, still=self.still.local(self.pixel_size) * self.occupancy)
+
+    def round(self, number: int) -> StatePosterior:
+        """Posterior, parts and motions, still density."""
+        posterior = self.read()
+        draws = posterior.draws(DRAWS, self.seed + number)
+        self.update(draws)
+        self.update_still(draws)
+        return posterior
+
+
+@torch.no_grad()
+def unexplained(residuals: Images) -> Float[Tensor, " n"]:
+    """log p(Y_i) where nothing more is predicted, up to the constant of the noise."""
+    plane = SlicePlane.of_box(residuals.box, residuals.device)
+    deviation = residuals.slice_deviation(plane)
+    return torch.cat(
+        [
+            -(plane.take(some.coefficients) / deviation).abs().square().sum(dim=1)
+            for _, some in residuals.batches(residuals.every())
+        ]
+    )

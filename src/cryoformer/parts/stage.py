@@ -1,0 +1,187 @@
+r"""Parts as a stage of a run: how many, what they are, and whether they explain images better than the network.
+
+Parts are looked for in the densities that the network decodes, one more as long as it explains a fifth of what is left,
+and are then fitted to images. Images that were held out of all training decide: if their log likelihood under the parts
+is not above that under the network, with densities from the same images, there are no parts, and the run is as it was.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.decode.density_model import ConformationModel
+from cryoformer.decode.latent_posterior import choose_states, fit_prior, state_log_likelihoods
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.grids import crop_volume
+from cryoformer.parts.masks import part_masks
+from cryoformer.parts.motion import LatentTerms
+from cryoformer.parts.moving_density import MovingDensity
+from cryoformer.parts.posterior import StatePosterior, state_posterior
+from cryoformer.parts.rounds import DRAWS, PartModel, PartRounds, unexplained
+from cryoformer.parts.start import STATES, PartStart, coarse_box, coarse_region, start_parts
+from cryoformer.progress import RunLog
+from cryoformer.training.held_out_filter import split_held_out
+from cryoformer.training.static_density import static_density
+
+FIRST_BOX = 32
+FIRST_ROUNDS, LAST_ROUNDS = 3, 2
+# A further part must explain so much of what the others leave of the decoded densities' variance.
+LEAST_GAIN = 0.2
+LEAST_EXPLAINED = 0.2
+IMAGES_PER_STATE = 16
+PRIOR_IMAGES = 5000
+
+
+@dataclass(frozen=True)
+class FoundParts:
+    """Parts that explain images better than the network, and the latents as they tell them."""
+
+    density: MovingDensity
+    latents: Float[Tensor, "n k"]
+    covariance: Float[Tensor, "n k k"]
+
+
+class PartStage:
+    """What a finished network and its images say of parts that move."""
+
+    def __init__(
+        self,
+        images: Images,
+        network: ConformationModel,
+        latents: Float[Tensor, "n k"],
+        covariance: Float[Tensor, "n k k"],
+        occupancy: Float[Tensor, "d d d"],
+        log: RunLog,
+        *,
+        states: int,
+        seed: int,
+    ) -> None:
+        self.images, self.network, self.log, self.seed = images, network, log, seed
+        self.latents, self.covariance, self.occupancy = latents, covariance, occupancy
+        self.support = choose_states(latents, states, seed)
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), seed))
+
+    def run(self, most: int) -> FoundParts | None:
+        """At most so many parts; None where the network explains held-out images better."""
+        self.log.stage("parts")
+        start = self._start(most)
+        if start is None:
+            self.log.say("no motion of a part explains the decoded densities")
+            return None
+        rounds, posterior = self._fit(start)
+        of_parts = self._held_out(posterior)
+        of_network = self._held_out(self._network_posterior())
+        gain = float((of_parts - of_network).mean())
+        error = float((of_parts - of_network).std()) / len(of_parts) ** 0.5
+        count = len(start.motions)
+        facts = (
+            f"{count} part{'s' * (count > 1)}: held-out log likelihood {gain:+.3f} +- {error:.3f} over the network's"
+        )
+        self.log.record(stage="parts", parts=len(start.motions), held_out_gain=gain, held_out_error=error)
+        if gain <= 0:
+            self.log.say(f"{facts}; the network stays")
+            return None
+        self.log.say(facts)
+        return self._finished(rounds, posterior)
+
+    def _start(self, most: int) -> PartStart | None:
+        """As many parts as explain the densities of some states."""
+        full, pixel_size = self.images.box, self.images.voxel_angstrom
+        box = coarse_box(full, pixel_size)
+        coarse = pixel_size * full / box
+        generator = torch.Generator().manual_seed(self.seed)
+        some = self.latents[torch.randperm(len(self.latents), generator=generator)[:STATES].to(self.latents.device)]
+        decoded = [crop_volume(torch.from_numpy(volume), box) for volume in self.network.volumes(some)]
+        region = coarse_region(self.network.window.cpu(), box, coarse)
+        terms, best = LatentTerms.of_population(self.latents.cpu()), None
+        for parts in range(1, most + 1):
+            found = start_parts(torch.stack(decoded), some.cpu(), terms, region, coarse, parts, self.seed)
+            self.log.record(stage="parts_start", parts=parts, explained=found.explained)
+            least = LEAST_EXPLAINED if best is None else 1 - (1 - LEAST_GAIN) * (1 - best.explained)
+            if found.explained < least:
+                break
+            best = found
+        return best
+
+    def _fit(self, start: PartStart) -> tuple[PartRounds, StatePosterior]:
+        """Coarse, then at full resolution, from the images that are not held out."""
+        masks = part_masks(start, self.images.box, self.images.voxel_angstrom)
+        model = PartModel(start.motions, masks, self.occupancy.cpu(), self.support)
+        draws, number = self._first_draws(), 0
+        boxes = sorted({min(FIRST_BOX, self.images.box), self.images.box})
+        total = FIRST_ROUNDS * (len(boxes) - 1) + LAST_ROUNDS
+        for box in boxes:
+            last = box == self.images.box
+            rounds = PartRounds(self.images.crop(box), model, self.rows, self.seed)
+            rounds.begin(draws)
+            for _ in range(LAST_ROUNDS if last else FIRST_ROUNDS):
+                posterior = rounds.round(number)
+                draws = posterior.draws(DRAWS, self.seed + number)
+                number += 1
+                gain = float(posterior.evidence[self.held_out].mean())
+                self.log.record(stage=f"parts_{box}", round=number, held_out=gain)
+                self.log.advance(number / (total + 2), f"held-out log likelihood {gain:.3f}")
+            model = rounds.model
+        return rounds, rounds.read()
+
+    def _first_draws(self) -> Int[Tensor, "n c"]:
+        """States near draws from the latents' posteriors."""
+        count, k = self.latents.shape
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(count, DRAWS, k, generator=generator).to(self.latents)
+        values, vectors = torch.linalg.eigh(self.covariance)
+        roots = vectors * values.clamp_min(0).sqrt()[:, None]
+        drawn = self.latents[:, None] + noise @ roots.transpose(1, 2)
+        states = [torch.cdist(some, self.support).argmin(dim=1) for some in drawn.flatten(0, 1).split(2**16)]
+        return torch.cat(states).view(count, DRAWS)
+
+    def _held_out(self, posterior: StatePosterior) -> Float[Tensor, " h"]:
+        return posterior.evidence[self.held_out]
+
+    @torch.no_grad()
+    def _network_posterior(self) -> StatePosterior:
+        """The network's, with a base from the same images as the parts' densities."""
+        model, images = self.network, self.images
+        points = model.points(images.box)
+        shared = IMAGES_PER_STATE if model.shares_states else 1
+        base = static_density(images, model, points, self.latents, self.occupancy, shared, self.seed, self.rows)
+        step = max(1, len(self.rows) // PRIOR_IMAGES)
+        rows = torch.cat([self.held_out, self.rows[::step]])
+        residuals = images.take(rows).minus(base)
+        likelihood = state_log_likelihoods(model, residuals, self.support)
+        weights = fit_prior(likelihood[len(self.held_out) :])
+        found = state_posterior(likelihood, unexplained(residuals), weights)
+        evidence = found.evidence.new_zeros(len(images))
+        evidence[rows] = found.evidence
+        return StatePosterior(found.probabilities, weights, evidence)
+
+    def _finished(self, rounds: PartRounds, posterior: StatePosterior) -> FoundParts:
+        """Densities from all images, and latents read with them."""
+        rounds.rows = torch.arange(len(self.images), device=self.images.device)
+        draws = posterior.draws(DRAWS, self.seed + 1000)
+        rounds.update(draws)
+        rounds.update_still(draws)
+        latents, covariance = rounds.read(posterior.weights).moments(self.support)
+        density = MovingDensity(
+            rounds.densities,
+            rounds.motions,
+            rounds.masks,
+            torch.stack([torch.stack(found.halves) for found in rounds.found]),
+            torch.stack([found.half_map_fsc for found in rounds.found]),
+        )
+        return FoundParts(density, latents, covariance)
+
+
+def part_angles(density: MovingDensity, latents: Float[np.ndarray, "n k"]) -> list[float]:
+    """Degrees between the ends of every part's motion over the population: 1st and 99th percentile of the main turn."""
+    vectors = density.motions.vectors(torch.as_tensor(latents).float())[..., :3]
+    angles = []
+    for turns in vectors:
+        spread = turns - turns.mean(dim=0)
+        axis = torch.linalg.eigh(spread.T @ spread)[1][:, -1]
+        low, high = torch.quantile(spread @ axis, torch.tensor([0.01, 0.99])).tolist()
+        angles.append(float(np.degrees(high - low)))
+    return angles

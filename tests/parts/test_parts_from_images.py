@@ -1,0 +1,188 @@
+"""Parts from images of a body and a bar that swings: slopes, the motion that images ask for, densities, the choice."""
+
+import math
+
+import numpy as np
+import pytest
+import roma
+import torch
+
+from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
+from cryoformer.parts.density import MovedParts, PartDensities
+from cryoformer.parts.motion import LatentTerms, PartMotions, PartPlaces
+from cryoformer.parts.posterior import StatePosterior
+from cryoformer.parts.rounds import PartModel, PartRounds
+from cryoformer.parts.start import start_parts
+from cryoformer.parts.update import PartProjector, part_slopes
+from toy_images import BOX, PIXEL, blob
+
+PIVOT = torch.tensor([20.0, 0.0, 0.0])
+ANGLE = math.radians(60)
+
+
+def body() -> torch.Tensor:
+    return blob((0.0, 0.0, 0.0), 12.0) + blob((-20.0, 10.0, 15.0), 8.0)
+
+
+def bar() -> list[torch.Tensor]:
+    """Centres of the blobs of the part, from its pivot."""
+    return [torch.tensor(place) for place in ([0.0, 0.0, 0.0], [12.0, 0.0, 0.0], [22.0, 4.0, 5.0])]
+
+
+def turn(t: float) -> torch.Tensor:
+    return roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, ANGLE * (t - 0.5)]))
+
+
+def density(t: float) -> torch.Tensor:
+    moved = [blob(tuple((turn(t) @ place + PIVOT).tolist()), 6.0) for place in bar()]
+    return body() + sum(moved)
+
+
+@pytest.fixture(scope="module")
+def swinging() -> tuple[FourierImages, np.ndarray]:
+    """240 images without CTF at a signal-to-noise ratio of about one half, and where each stands."""
+    rng = np.random.default_rng(1)
+    count, noise = 240, 0.7
+    t = rng.uniform(0, 1, count)
+    rotations = roma.special_procrustes(torch.randn(count, 3, 3, generator=torch.Generator().manual_seed(1)))
+    densities = torch.stack([density(x).reshape(-1) for x in t.tolist()])
+    held = densities.amax(dim=0) > 1e-3
+    clean = splat_project(densities[:, held], grid_points(BOX, PIXEL)[held], rotations, None, BOX, PIXEL)
+    noisy = clean + torch.fft.rfft2(noise * torch.randn(count, BOX, BOX, generator=torch.Generator().manual_seed(2)))
+    images = FourierImages(
+        rotations=rotations,
+        scale=torch.ones(count),
+        halves=torch.arange(count) % 2,
+        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
+        pixel_size_angstrom=PIXEL,
+        voxel_angstrom=PIXEL,
+        coefficients=noisy,
+        ctf=torch.ones(count, BOX, BOX // 2 + 1),
+    )
+    return images, t
+
+
+def states(count: int = 32) -> torch.Tensor:
+    """Latents of as many states: t itself."""
+    return torch.linspace(0, 1, count)[:, None]
+
+
+def motions_of(share: float) -> PartMotions:
+    """The true motion, turned by a share of what it should be."""
+    terms = LatentTerms.of_population(torch.linspace(0, 1, 201)[:, None])
+    wanted = torch.zeros(201, 6)
+    wanted[:, 2] = share * ANGLE * torch.linspace(-0.5, 0.5, 201)
+    fitted = torch.linalg.lstsq(terms(torch.linspace(0, 1, 201)[:, None]), wanted).solution
+    return PartMotions(terms, PIVOT[None], fitted[None])
+
+
+def swing(motions: PartMotions) -> float:
+    """Radians from the first state to the last."""
+    ends = motions.at(states(2)).rotations[0]
+    return float(roma.rotmat_geodesic_distance(ends[0], ends[1]))
+
+
+def own_masks() -> torch.Tensor:
+    away = torch.stack([(grid_points(BOX, PIXEL) - place).norm(dim=1) for place in bar()]).amin(dim=0)
+    return (away < 18.0).float().view(1, BOX, BOX, BOX)
+
+
+def model_of(motions: PartMotions) -> PartModel:
+    occupancy = (grid_points(BOX, PIXEL).norm(dim=1) < 55.0).float().view(BOX, BOX, BOX)
+    return PartModel(motions, own_masks(), occupancy, states())
+
+
+def test_slopes_are_the_derivatives_by_turn_and_shift():
+    part = sum(blob(tuple(place.tolist()), 9.0) for place in bar())
+    densities = PartDensities(torch.zeros(BOX, BOX, BOX), part[None], PIXEL)
+    rotations = roma.special_procrustes(torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(3)))
+    some = FourierImages(rotations, torch.ones(3), torch.zeros(3).long(), torch.ones(13), PIXEL, PIXEL,
+                         torch.zeros(3, BOX, 13, dtype=torch.complex64), torch.ones(3, BOX, 13))  # fmt: skip
+    turns, centres = torch.stack([turn(t) for t in (0.0, 0.3, 0.9)])[None], torch.randn(1, 3, 3) * 5
+    draws = torch.tensor([[0, 1], [2, 0], [1, 1]])
+
+    def at(change: torch.Tensor):
+        places = PartPlaces(roma.rotvec_to_rotmat(change[:3]) @ turns, centres + change[3:])
+        projector = PartProjector(densities, places, sloped=True)
+        slices = projector.slices(some, draws)
+        return projector, slices, projector.values(slices)[0]
+
+    projector, slices, value = at(torch.zeros(6))
+    slopes = part_slopes(projector, value, slices.rotations[0], slices.molecule)
+    for number in range(6):
+        change = torch.zeros(6)
+        change[number] = 0.02 if number < 3 else 0.2
+        numeric = (at(change)[2][..., 0] - at(-change)[2][..., 0]) / (2 * change[number])
+        error = (numeric - slopes[..., number]).abs().square().sum() / numeric.abs().square().sum()
+        # Slices are interpolated linearly, which slopes are not.
+        assert error < (0.1 if number < 3 else 1e-3)
+
+
+def started(images: FourierImages, t: np.ndarray, share: float) -> tuple[PartRounds, torch.Tensor]:
+    """Rounds with the true densities, but only a share of the motion, and the state that every image is in."""
+    rounds = PartRounds(images, model_of(motions_of(share)), torch.arange(len(images)), seed=0)
+    part = sum(blob(tuple(place.tolist()), 6.0) for place in bar())
+    rounds.densities = PartDensities(body(), part[None], PIXEL)
+    return rounds, torch.from_numpy((t * 31).round()).long()[:, None]
+
+
+def test_images_correct_a_motion_that_is_too_small(swinging):
+    images, t = swinging
+    rounds, true_states = started(images, t, share=0.7)
+    for _ in range(5):
+        densities = rounds.densities
+        rounds.update(true_states)
+        rounds.densities = densities
+    assert abs(swing(rounds.motions) / ANGLE - 1) < 0.05
+
+
+def test_a_round_reads_states_and_finds_both_densities(swinging):
+    images, t = swinging
+    rounds, _ = started(images, t, share=1.0)
+    rounds.densities = PartDensities(0.9 * body(), 0.9 * rounds.densities.parts, PIXEL)
+    posterior = rounds.round(0)
+    latents = posterior.probabilities @ rounds.model.support
+    assert np.corrcoef(latents[:, 0], t)[0, 1] > 0.95
+    assert float(rounds.read().evidence.mean()) > float(posterior.evidence.mean())
+    found = MovedParts(rounds.densities.parts, PIXEL).at(rounds.motions.at(states(2)), 1)
+    whole = torch.from_numpy(found) + rounds.densities.still
+    assert np.corrcoef(whole.reshape(-1), density(1.0).reshape(-1))[0, 1] > 0.97
+    assert len(rounds.found) == 1
+    assert rounds.found[0].half_map_fsc[3] > 0.5
+
+
+def test_moved_volumes_are_where_motions_take_them():
+    part = sum(blob(tuple(place.tolist()), 9.0) for place in bar())
+    moved = MovedParts(part[None], PIXEL).at(motions_of(1.0).at(torch.tensor([[1.0]])), 0)
+    wanted = sum(blob(tuple((turn(1.0) @ place + PIVOT).tolist()), 9.0) for place in bar())
+    half = turn(0.5)  # the reference stands in the middle
+    torch.testing.assert_close(half, torch.eye(3))
+    assert np.abs(moved - wanted.numpy()).max() < 0.05
+
+
+def test_draws_follow_the_posterior():
+    probabilities = torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
+    draws = StatePosterior(probabilities, torch.ones(3) / 3, torch.zeros(2)).draws(4, seed=0)
+    assert draws[0].tolist() == [0, 0, 2, 2]
+    assert draws[1].tolist() == [1, 1, 1, 1]
+
+
+def fitted_to(volumes: list[torch.Tensor], latents: torch.Tensor):
+    terms = LatentTerms.of_population(latents)
+    region = torch.stack(volumes).std(dim=0) > 0.02
+    return start_parts(torch.stack(volumes), latents, terms, region, PIXEL, parts=1, seed=0, steps=250)
+
+
+def test_decoded_densities_tell_a_swing():
+    latents = torch.linspace(0, 1, 24)[:, None]
+    start = fitted_to([density(float(t)) for t in latents], latents)
+    assert start.explained > 0.9
+    assert abs(swing(start.motions) / ANGLE - 1) < 0.25
+
+
+def test_what_comes_and_goes_is_no_motion():
+    latents = torch.linspace(0, 1, 24)[:, None]
+    start = fitted_to([body() + float(t) * blob((30.0, 0.0, 0.0), 8.0) for t in latents], latents)
+    assert start.explained < 0.7
