@@ -41,8 +41,10 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     small_run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(stage, "LAST_ROUNDS", 1)
-    monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=60))
-    small_run(tmp_path / "run", parts=1)
+    monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
+    monkeypatch.setattr(stage, "STATES", 8)
+    monkeypatch.setattr(stage, "LEAST_EXPLAINED", -100.0)
+    small_run(tmp_path / "run", parts=1, latent_states=8, stages=[{"box": 24, "epochs": 1, "batch": 64}])
     run = open_run(tmp_path / "run")
     (said,) = [line for line in run.metrics if line["stage"] == "parts"]
     assert (run.parts is not None) == (said["held_out_gain"] > 0)

@@ -69,6 +69,7 @@ class PartStage:
         self.log.stage("parts")
         start = self._start(most)
         if start is None:
+            self.log.record(stage="parts", parts=0)
             self.log.say("no motion of a part explains the decoded densities")
             return None
         rounds, posterior = self._fit(start)
@@ -80,7 +81,8 @@ class PartStage:
         facts = (
             f"{count} part{'s' * (count > 1)}: held-out log likelihood {gain:+.3f} +- {error:.3f} over the network's"
         )
-        self.log.record(stage="parts", parts=len(start.motions), held_out_gain=gain, held_out_error=error)
+        kept = len(start.motions) if gain > 0 else 0
+        self.log.record(stage="parts", parts=kept, tried=len(start.motions), held_out_gain=gain, held_out_error=error)
         if gain <= 0:
             self.log.say(f"{facts}; the network stays")
             return None
