@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cryoformer.images.fourier_images import Images
-from cryoformer.linear.consensus import reconstruct_consensus
+from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, _flexible, drawn_rows, fit_linear_stage
 from cryoformer.linear.occupancy import flexible_region, occupancy_mask
 from cryoformer.linear.ppca import PPCA, expectation, fit_ppca, linear_volumes, maximisation
@@ -24,21 +24,21 @@ def rows() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def volume(moving) -> torch.Tensor:
-    return reconstruct_consensus(moving.images).volume
+def consensus(moving) -> Consensus:
+    return reconstruct_consensus(moving.images)
 
 
 @pytest.fixture(scope="module")
-def found(moving, rows, volume) -> LinearStage:
-    return fit_linear_stage(moving.images, volume, SETTINGS, 0, RunLog(None), rows[0])
+def found(moving, rows, consensus) -> LinearStage:
+    return fit_linear_stage(moving.images, consensus, SETTINGS, 0, RunLog(None), rows[0])
 
 
-def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, volume, found) -> None:
+def test_held_out_images_have_no_say_in_what_training_starts_from(moving, rows, consensus, found) -> None:
     train, held_out = rows
     coefficients = moving.images.coefficients.clone()
     coefficients[held_out] *= -3.0
     images = replace(moving.images, coefficients=coefficients)
-    other = fit_linear_stage(images, volume, SETTINGS, 0, RunLog(None), train)
+    other = fit_linear_stage(images, consensus, SETTINGS, 0, RunLog(None), train)
     torch.testing.assert_close(other.latents[train], found.latents[train])
     torch.testing.assert_close(other.flexible, found.flexible)
     torch.testing.assert_close(other.density_scale, found.density_scale)

@@ -1,19 +1,26 @@
 """What can hold density: the molecule with what is near it, not the solvent, not a speck far away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.fourier import radii
 from cryoformer.imaging.grids import voxel_radii
+from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import (
     DILATION_ANGSTROM,
     EDGE_ANGSTROM,
+    fitted_occupancy,
     flexible_region,
     occupancy_mask,
     occupied_region,
     soft_edge,
 )
-from toy_images import BOX, PIXEL, blob
+from cryoformer.linear.ppca import fit_ppca
+from toy_images import BOX, PIXEL, blob, simulate
 
 CENTRE = BOX // 2
 
@@ -78,3 +85,22 @@ def test_noise_that_the_solvent_has_too_is_not_flexible() -> None:
     occupied = (voxel_radii(BOX) < 6).float()
     regions = [flexible_region(*halves(torch.zeros(1, BOX, BOX, BOX), 1.0, seed), occupied, PIXEL) for seed in range(5)]
     assert np.mean([region[occupied.numpy() > 0].mean() for region in regions]) < 0.01
+
+
+def test_images_that_were_low_passed_get_a_softer_edge_and_less_of_a_component() -> None:
+    """Neither signal nor noise beyond a fifth of Nyquist: what a sharp mask puts there would look like motion."""
+    still = simulate(400, noise=0.7, seed=5, moves=False).images
+    assert torch.equal(_edge_of(still), occupancy_mask(reconstruct_consensus(still).volume, PIXEL))
+    low_pass = torch.exp(-0.5 * (radii(still.box) / 2.5) ** 2)
+    low_passed = replace(still, coefficients=still.coefficients * low_pass)
+    consensus = reconstruct_consensus(low_passed)
+    sharp, soft = occupancy_mask(consensus.volume, PIXEL), _edge_of(low_passed)
+    assert soft.mean() > 1.05 * sharp.mean()
+    images = low_passed.with_noise(consensus.noise_power)
+    gains = [fit_ppca(images, consensus.volume, mask, 2, 10, seed=0).log_likelihood for mask in (sharp, soft)]
+    assert gains[1] < 0.7 * gains[0]
+
+
+def _edge_of(images: FourierImages) -> torch.Tensor:
+    consensus = reconstruct_consensus(images)
+    return fitted_occupancy(images.with_noise(consensus.noise_power), consensus)

@@ -38,7 +38,7 @@ def fit(data: FitData, settings: Settings) -> Fitted:
     consensus = reconstruct_consensus(images)
     images = images.with_noise(consensus.noise_power)
     data.log.stage("linear subspace")
-    linear = fit_linear_stage(images, consensus.volume, settings.subspace, data.reading.seed, data.log)
+    linear = fit_linear_stage(images, consensus, settings.subspace, data.reading.seed, data.log)
     kept = {"mean": linear.mean, "basis": linear.basis, "noise_power": consensus.noise_power}
     save_tensors(data.folder / DECODER_FILE, kept, {})
     return Fitted(

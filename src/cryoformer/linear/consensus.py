@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import radial_mean
-from cryoformer.imaging.grids import shell_mean, voxel_radii
+from cryoformer.imaging.grids import filter_shells, shell_mean, voxel_radii
 from cryoformer.imaging.slices import (
     SlicePlane,
     fourier_from_volume,
@@ -44,6 +44,11 @@ class Consensus:
     halves: Float[Tensor, "2 d d d"]
     half_map_fsc: Float[Tensor, " half"]
     noise_power: Float[Tensor, " bands"]
+
+    def filtered_half(self, number: int) -> Float[Tensor, "d d d"]:
+        """A half map with what the two have in common: the share of signal in it, shell by shell."""
+        fsc = self.half_map_fsc
+        return filter_shells(self.halves[number], torch.cat([fsc.clamp(0, 1), fsc.new_zeros(1)]))
 
 
 def reconstruct_consensus(images: Images) -> Consensus:

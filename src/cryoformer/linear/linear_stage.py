@@ -10,7 +10,8 @@ from torch import Tensor
 from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
 from cryoformer.imaging.grids import crop_volume, resample_volume, shell_mean
 from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
-from cryoformer.linear.occupancy import EDGE_ANGSTROM, flexible_region, occupancy_mask, soft_edge
+from cryoformer.linear.consensus import Consensus
+from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.progress import RunLog
@@ -33,7 +34,7 @@ class LinearStage:
 
 def fit_linear_stage(
     images: Images,
-    consensus: Float[Tensor, "d d d"],
+    consensus: Consensus,
     settings: PPCASettings,
     seed: int,
     log: RunLog,
@@ -45,14 +46,14 @@ def fit_linear_stage(
     network's training, are held out of what it starts from too; their latents are read with the subspace that is found.
     """
     low = images.crop(min(settings.box, images.box))
-    mean = crop_volume(consensus, low.box)
-    occupancy = occupancy_mask(mean, low.pixel_size_angstrom)
+    mean = crop_volume(consensus.volume, low.box)
     used = torch.arange(images.part.total, device=images.device) if rows is None else rows
+    occupancy = fitted_occupancy(low, consensus, used)
     subspace = _fit(low, mean, occupancy, settings, seed, log, used)
     flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), subspace, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
-    full = at_full_box(images, subspace, consensus, full_occupancy)
+    full = at_full_box(images, subspace, consensus.volume, full_occupancy)
     gather = images.part.processes.gather
     subspace = replace(subspace, latents=gather(subspace.latents), covariance=gather(subspace.covariance))
     ratio = (images.box / low.box) ** 3

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.grids import crop_volume, filter_shells, resample_volume
+from cryoformer.imaging.grids import crop_volume, resample_volume
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import at_full_box, drawn_rows, read_others
-from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.linear.occupancy import fitted_occupancy
 from cryoformer.linear.ppca import fit_ppca
 from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.poses.posterior import SlopedDensity
@@ -40,19 +40,19 @@ class PoseReference:
 
 def still_references(images: Images, consensus: Consensus) -> Iterator[PoseReference]:
     """Either half map, as its images are compared with it."""
-    mask = occupancy_mask(consensus.volume, images.pixel_size_angstrom)
-    for number, half_map in enumerate(consensus.halves):
+    mask = fitted_occupancy(images, consensus)
+    for number in (0, 1):
         rows = images.half(number)
-        density = SlopedDensity((_filtered(half_map, consensus) * mask)[None], images.pixel_size_angstrom)
+        density = SlopedDensity((consensus.filtered_half(number) * mask)[None], images.pixel_size_angstrom)
         yield PoseReference(density, rows, torch.zeros(len(rows), 0, device=images.device))
 
 
 def moving_references(images: Images, consensus: Consensus, first_box: int, seed: int) -> Iterator[PoseReference]:
     """The linear subspace of either half, found at ``first_box``, its volumes then solved for at that of ``images``."""
     settings, low = PPCASettings(), images.crop(min(first_box, images.box))
-    mask = occupancy_mask(crop_volume(consensus.volume, low.box), low.pixel_size_angstrom)
-    for number, half_map in enumerate(consensus.halves):
-        rows, mean = images.half(number), _filtered(half_map, consensus)
+    mask = fitted_occupancy(low, consensus)
+    for number in (0, 1):
+        rows, mean = images.half(number), consensus.filtered_half(number)
         drawn = drawn_rows(rows, MOST_IMAGES, seed)
         found = fit_ppca(
             low.take(drawn),
@@ -100,9 +100,3 @@ def _predicted(terms: Float[Tensor, "n p"], values: Float[Tensor, "n c"]) -> Flo
     fitted = terms @ torch.linalg.lstsq(terms, values).solution
     by_chance = number * (values - fitted).square().sum() / (count - number)
     return fitted * (1 - by_chance / fitted.square().sum().clamp_min(1e-30)).clamp_min(0.0)
-
-
-def _filtered(half_map: Float[Tensor, "d d d"], consensus: Consensus) -> Float[Tensor, "d d d"]:
-    """The share of signal in a half map is what two of them have in common."""
-    fsc = consensus.half_map_fsc
-    return filter_shells(half_map, torch.cat([fsc.clamp(0, 1), fsc.new_zeros(1)]))

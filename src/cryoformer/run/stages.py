@@ -148,7 +148,7 @@ class Reconstruction:
         if self.config.fits_subspace:
             return subspace_start(self._linear(images, consensus), consensus.volume, self.config)
         self.log.say("no linear subspace: the points decoded are all that the consensus occupies")
-        start = unaided_start(images, consensus.volume, self.config)
+        start = unaided_start(images, consensus, self.config)
         if self.main:
             self._write_volume("occupancy", start.occupancy, images)
             # What is decoded, as whoever reads the file takes it.
@@ -162,7 +162,7 @@ class Reconstruction:
         self.log.stage("linear subspace")
         rows, _ = split_held_out(len(self.particles), self.config.seed)
         found = fit_linear_stage(
-            images, consensus.volume, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
+            images, consensus, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
         )
         linear = LinearStage(**self.processes.tensors_of_first(dict(vars(found))))
         if self.main:

@@ -9,10 +9,11 @@ from torch import Tensor
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.factory import new_model, new_network
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.grids import crop_volume, resample_volume, shell_mean
+from cryoformer.imaging.grids import resample_volume, shell_mean
 from cryoformer.imaging.slices import fourier_from_volume
+from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import LinearStage
-from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.linear.occupancy import fitted_occupancy
 from cryoformer.model.fourier import FourierCryoFormer
 from cryoformer.training.train_config import TrainConfig, resolve_stages
 
@@ -78,12 +79,11 @@ def subspace_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], confi
     )
 
 
-def unaided_start(images: Images, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
+def unaided_start(images: Images, consensus: Consensus, config: TrainConfig) -> Start:
     """All occupied points; latents, where there are any, drawn from their prior N(0, I)."""
-    low = min(config.subspace.box, images.box)
-    pixel_size = images.voxel_angstrom * images.box / low
-    occupancy = resample_volume(occupancy_mask(crop_volume(consensus, low), pixel_size), images.box)
-    deviation, power = _whole(consensus, occupancy)
+    low = images.crop(min(config.subspace.box, images.box))
+    occupancy = resample_volume(fitted_occupancy(low, consensus), images.box)
+    deviation, power = _whole(consensus.volume, occupancy)
     share = VARYING_SHARE if config.base else 1.0
     latents = covariance = None
     if config.model.encoder != "mlp":

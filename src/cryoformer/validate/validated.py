@@ -17,8 +17,8 @@ from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.grids import crop_volume
-from cryoformer.linear.consensus import reconstruct_consensus
-from cryoformer.linear.occupancy import occupancy_mask
+from cryoformer.linear.consensus import Consensus, reconstruct_consensus
+from cryoformer.linear.occupancy import fitted_occupancy
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import RunLog
@@ -97,12 +97,11 @@ def _ready(
     some = low.take(order)
     if run is None:
         consensus = reconstruct_consensus(some)
-        density, noise = consensus.volume, consensus.noise_power
     else:
-        density = crop_volume(torch.from_numpy(run.consensus), some.box)
-        noise = load_tensors(RunPaths(run.path).checkpoint("consensus"))[0]["noise_power"]
+        consensus = Consensus(**load_tensors(RunPaths(run.path).checkpoint("consensus"))[0])
+    noise, density = consensus.noise_power, crop_volume(consensus.volume, some.box)
     some = replace(some, noise_power=noise[: some.box // 2 + 1])
-    mask = occupancy_mask(density, some.pixel_size_angstrom)
+    mask = fitted_occupancy(some, consensus)
     # Noise may occupy nothing at all.
     mask = mask if bool(mask.any()) else torch.ones_like(mask)
     if run is not None:
