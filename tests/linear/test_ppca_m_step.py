@@ -46,6 +46,7 @@ def scene() -> Scene:
     pixels = NOISE * torch.randn(IMAGES, BOX, BOX, generator=generator)
     images = FourierImages(
         rotations=rotations,
+        scale=torch.ones(IMAGES),
         halves=torch.arange(IMAGES) % 2,
         noise_power=torch.full((BOX // 2 + 1,), NOISE**2 * BOX**2),
         pixel_size_angstrom=5.0,
