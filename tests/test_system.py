@@ -80,8 +80,7 @@ def test_memory_of_a_gpu_is_not_this_one(monkeypatch):
     check_memory(512, "cuda:0")
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
-@pytest.mark.parametrize("count", [1, 2, 19])
+@pytest.mark.parametrize(("number", "count"), [(0, 1), (0, 19), (1, 1), (1, 3), (2, 2), (2, 19)])
 @pytest.mark.usefixtures("no_image_is_read")
 def test_too_few_particles(particle_file, tmp_path, capsys, number, count):
     text = particle_file.read_text().splitlines()
@@ -90,7 +89,17 @@ def test_too_few_particles(particle_file, tmp_path, capsys, number, count):
     few.write_text("\n".join([*text[: rows[0]], *text[rows[0] : rows[count]]]) + "\n")
     assert main(commands(few, tmp_path / "run")[number]) == 2
     some = "1 particle;" if count == 1 else f"{count} particles;"
-    assert f"few{count}.star: has {some} 20 or more are needed for two halves" in capsys.readouterr().err
+    least = 4 if number == 1 else 20
+    assert f"few{count}.star: has {some} {least} or more are needed for two halves" in capsys.readouterr().err
+
+
+def test_rows_of_one_image_are_one(particle_file, tmp_path, capsys):
+    text = particle_file.read_text().splitlines()
+    first = next(place for place, line in enumerate(text) if "@" in line)
+    repeated = particle_file.with_name("repeated.star")
+    repeated.write_text("\n".join([*text[:first], *[text[first]] * 30, *text[first : first + 3]]) + "\n")
+    assert main(commands(repeated, tmp_path / "run")[1]) == 2
+    assert "has 33 particles (of 3 images); 4 or more" in capsys.readouterr().err
 
 
 def test_few_that_were_chosen(particle_file, tmp_path, capsys):

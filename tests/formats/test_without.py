@@ -1,4 +1,4 @@
-"""Particles without poses, and images without CTF: what needs neither takes them, and messages lead to the option."""
+"""Particles without poses, images without CTF, optics that are not modelled: taken for what they are, in words."""
 
 import mrcfile
 import numpy as np
@@ -115,3 +115,32 @@ def test_every_command_has_the_option(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     assert "--no-ctf" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"rlnBeamTiltX": 0.0, "rlnBeamTiltY": 0.0, "rlnMagMat00": 1.0, "rlnMagMat01": 0.0}, ""),
+        ({"rlnBeamTiltX": [0.0, 0.3]}, "rlnBeamTiltX are not modelled"),
+        ({"rlnMagMat00": 1.02, "rlnMagMat11": 1.0}, "rlnMagMat00 are not modelled"),
+        ({"rlnOddZernike": "[0,0,0]", "rlnEvenZernike": "[0,1e-3,0]"}, "rlnEvenZernike are not modelled"),
+    ],
+)
+def test_optics_of_relion_that_are_not_modelled(dataset, caplog, columns, said):
+    for name, values in columns.items():
+        dataset.optics[name] = values
+    load_particles(dataset.write())
+    assert ("not modelled" in caplog.text) == bool(said)
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(("field", "shape"), [("ctf/tilt_A", 2), ("ctf/trefoil_A", 2), ("ctf/anisomag", 4)])
+def test_optics_of_cryosparc_that_are_not_modelled(dataset, tmp_path, caplog, field, shape):
+    values = np.zeros((5, shape), dtype=np.float32)
+    cryosparc_file(dataset, tmp_path, **alignment("alignments3D"), **{field: values})
+    load_particles(tmp_path / "given.cs")
+    assert "not modelled" not in caplog.text
+    values[3, 1] = 200.0
+    cryosparc_file(dataset, tmp_path, **alignment("alignments3D"), **{field: values})
+    load_particles(tmp_path / "given.cs")
+    assert f"{field} are not modelled" in caplog.text

@@ -10,7 +10,7 @@ import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.files import read_mrc_volume
-from cryoformer.formats.particle_input import ParticleInput
+from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train
 from cryoformer.training.trainer import StageTrainer
@@ -112,7 +112,7 @@ def test_run_of_some_rows_writes_down_which(particle_file: Path, tmp_path: Path,
     assert np.array_equal(np.load(tmp_path / "run" / "rows.npy"), rows)
     # Continued without the flags, on the same particles.
     (tmp_path / "rows.txt").unlink()
-    again = ParticleInput.from_facts(RunPaths(tmp_path / "run").read_config()).load_again(tmp_path / "run" / "rows.npy")
+    again = reopen(tmp_path / "run", RunPaths(tmp_path / "run").read_config()).read(tmp_path / "run" / "rows.npy")
     assert np.array_equal(again.rotations, loaded.rotations)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32
 from cryoformer.errors import InputError
 from cryoformer.imaging.background import background_mask
 from cryoformer.particles.particles import Particles, finite_images
+from cryoformer.particles.repeats import image_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -20,18 +21,19 @@ MASKED_SHARE = 0.05
 DECILES_OF_NORMAL = 2.5631
 
 
-def check_count(particles: Particles) -> None:
-    """Refuse so few particles that two halves and held-out images cannot be made of them.
+def check_count(particles: Particles, least: int = LEAST_PARTICLES) -> None:
+    """Refuse so few particles that two halves, and held-out images, cannot be made of them. Repeated images count once.
 
     Raises:
-        InputError: fewer than LEAST_PARTICLES.
+        InputError: fewer images than ``least``.
     """
-    count = len(particles)
-    if count < LEAST_PARTICLES:
-        some = f"{count} particle{'' if count == 1 else 's'}"
+    rows, count = len(particles), int(image_numbers(particles).max(initial=-1)) + 1
+    if count < least:
+        some = f"{rows} particle{'' if rows == 1 else 's'}"
         chosen = "" if particles.rows is None else " (of those that were chosen)"
+        repeated = "" if count == rows else f" (of {count} image{'' if count == 1 else 's'})"
         raise InputError(
-            f"{particles.source}: has {some}{chosen}; {LEAST_PARTICLES} or more are needed for two halves and held-out "
+            f"{particles.source}: has {some}{repeated}{chosen}; {least} or more are needed for two halves and held-out "
             "images"
         )
 

@@ -42,8 +42,8 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     target = listed.posed_path(out)
     if earlier.get("finished"):
         return f"{target}: is there already; nothing to do"
-    check_count(particles)
     check_memory(particles.box, settings.device)
+    check_count(particles)
     check_output(out, 60 * particles.box**3)
     check_images(particles, settings.normalise)
     facts = {"input": source.facts(), "asked": asked}

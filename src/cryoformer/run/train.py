@@ -105,8 +105,8 @@ def _check_empty(paths: RunPaths) -> None:
 
 def _check_fits(particles: Particles, config: TrainConfig, paths: RunPaths) -> None:
     """That they are enough, and that memory and disk are."""
-    check_count(particles)
     check_memory(particles.box, config.device)
+    check_count(particles)
     check_output(paths.root, ROOM_PER_VOXEL * particles.box**3 + ROOM_PER_PARTICLE * len(particles))
 
 
@@ -141,7 +141,7 @@ def _settings_of(paths: RunPaths, given: ParticleInput) -> tuple[TrainConfig, Re
     """The settings that a run began with, and its particle file: as given now, for files move."""
     facts = paths.read_config()
     recorded = ParticleInput.from_facts(facts).particles
-    same_place = given.particles.resolve() == recorded or not given.particles.exists()
+    same_place = given.particles.resolve() == recorded
     try:
         known = reopen(paths.root, facts, None if same_place else given.particles, given.datadir)
     except InputError as error:

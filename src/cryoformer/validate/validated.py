@@ -69,8 +69,8 @@ def opened(path: Path, source: ParticleInput, reading: Mapping[str, Any]) -> Ite
     else:
         run, config = None, load_config(overrides=dict(reading))
         particles = source.load(config.seed)
-    check_count(particles)
     check_memory(particles.box)
+    check_count(particles)
     check_images(particles, config.normalise)
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         with RunLog(None) as log:

@@ -85,6 +85,7 @@ class CryosparcFile(ParticleFile):
         if posed:
             rotations, shifts = cryosparc.poses(table)
         ctf = CTFParameters.none(len(table)) if self.no_ctf else cryosparc.ctf_parameters(table, require_ctf)
+        cryosparc.warn_of_unmodelled(table)
         pixel_sizes, references, stacks = self.pixel_sizes_angstrom, self.references, None
         boxes = np.zeros(len(table), dtype=np.int64)
         if table.has("blob/shape"):

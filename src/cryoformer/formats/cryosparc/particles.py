@@ -38,6 +38,8 @@ NAMES = {
     "shift": "the shift of the alignment",
     "half_set": "alignments3D/split",
 }
+# Higher aberrations and anisotropic magnification (the difference from none).
+UNMODELLED = ("ctf/tilt_A", "ctf/trefoil_A", "ctf/tetra_A", "ctf/shift_A", "ctf/anisomag")
 # Rotation vectors are of half a turn at most; whole turns more are the same rotation, but not many.
 LONGEST_POSE = 6 * np.pi
 
@@ -57,6 +59,16 @@ def image_references(table: CryosparcTable) -> ImageReferences:
     return ImageReferences(
         tuple(str(path) for path in paths), of_written[number].astype(np.int32), index.astype(np.int64)
     )
+
+
+def warn_of_unmodelled(table: CryosparcTable) -> None:
+    """One line on higher aberrations and anisotropic magnification, where there are any."""
+    unused = [field for field in UNMODELLED if table.has(field) and np.any(np.asarray(table.values(field)) != 0)]
+    if unused:
+        logger.warning(
+            "%s: %s are not modelled: fine detail is less sharp than it could be, by more the larger they are",
+            table.source, ", ".join(unused),
+        )  # fmt: skip
 
 
 def ctf_parameters(table: CryosparcTable, required: bool = True) -> CTFParameters:

@@ -7,6 +7,7 @@ names in both tables, so files between the two (an optics table, but origins in 
 """
 
 import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,18 @@ CTF_COLUMNS = (
     "rlnSphericalAberration",
     "rlnAmplitudeContrast",
 )
+
+# Higher aberrations and anisotropic magnification, with the value at which they do nothing.
+UNMODELLED = {
+    "rlnBeamTiltX": 0.0,
+    "rlnBeamTiltY": 0.0,
+    "rlnOddZernike": 0.0,
+    "rlnEvenZernike": 0.0,
+    "rlnMagMat00": 1.0,
+    "rlnMagMat01": 0.0,
+    "rlnMagMat10": 0.0,
+    "rlnMagMat11": 1.0,
+}
 
 # Angles may go round more than once, but not often.
 LARGEST_ANGLE = 1080.0
@@ -65,9 +78,20 @@ def check_supported(table: RelionTable) -> None:
             f"({tilts[0] if tilts else 'rlnCtfScalefactor falls over the rows of each rlnGroupName'}), several images "
             "each; expected one image a particle"
         )
-    unused = [name for name in ("rlnBeamTiltX", "rlnOddZernike", "rlnEvenZernike", "rlnMagMat00") if table.has(name)]
+    unused = [name for name, nothing in UNMODELLED.items() if table.has(name) and not _is_nothing(table, name, nothing)]
     if unused:
-        logger.info("%s: higher aberrations and anisotropic magnification are not modelled", table.source)
+        logger.warning(
+            "%s: %s are not modelled: fine detail is less sharp than it could be, by more the larger they are",
+            table.source, ", ".join(unused),
+        )  # fmt: skip
+
+
+def _is_nothing(table: RelionTable, name: str, nothing: float) -> bool:
+    """Whether every value of a column, numbers or lists of numbers, is the one that does nothing."""
+    owner = table.particles if name in table.particles else table.optics
+    assert owner is not None
+    numbers = [float(text) for value in owner[name].unique() for text in re.findall(r"[-+.\deE]+", str(value))]
+    return bool(np.allclose(numbers, nothing, atol=1e-9))
 
 
 def _is_tilt_series(table: RelionTable) -> bool:
