@@ -89,7 +89,7 @@ def test_preset_paper_is_the_paper_s_network(variant: Variant) -> None:
     config = load_config("paper")
     assert (config.model.encoder, config.model.queries, config.model.channels) == ("mlp", 64, 64)
     assert (config.model.encoder_layers, config.model.encoder_width) == (10, 128)
-    assert not config.fits_subspace
+    assert not config.fits_ppca
     path = variant(preset="paper", stages=[{"box": 128, "epochs": 1, "batch": 32}])
     check(path)
     facts = open_run(path).metrics

@@ -19,6 +19,7 @@ from jaxtyping import Complex, Float, Int, Shaped
 from torch import Tensor
 
 from cryoformer.imaging.fourier import frequencies, radii
+from cryoformer.imaging.grids import shell_mean
 
 PADDING = 2
 
@@ -166,6 +167,11 @@ def volume_from_fourier(coefficients: Complex[Tensor, "*c z y x"], box: int) -> 
     start = side // 2 - box // 2
     inner = slice(start, start + box)
     return padded[..., inner, inner, inner] / _window(box, coefficients.device)
+
+
+def shell_power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, "q s"]:
+    """Mean power of the padded transforms of volumes over the shells 0 .. D / 2 - 1."""
+    return shell_mean(fourier_from_volume(volumes).abs().square(), volumes.shape[-1])
 
 
 def fourier_from_volume(volume: Float[Tensor, "*c d d d"]) -> Complex[Tensor, "*c z y x"]:

@@ -1,4 +1,4 @@
-"""Stage B as a run does it: occupancy from the consensus, subspace at low resolution, the flexible region, and the
+"""Stage B as a run does it: occupancy from the consensus, PPCA at low resolution, the flexible region, and the
 linear model at full resolution, which is what the transformer is compared with."""
 
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
-from cryoformer.imaging.grids import crop_volume, resample_volume, shell_mean
-from cryoformer.imaging.slices import fourier_from_volume, volume_from_fourier
+from cryoformer.imaging.grids import crop_volume, resample_volume
+from cryoformer.imaging.slices import shell_power, volume_from_fourier
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, component_precision, expectation, fit_ppca, linear_volumes
@@ -40,40 +40,40 @@ def fit_linear_stage(
     log: RunLog,
     rows: Int[Tensor, " m"] | None = None,
 ) -> LinearStage:
-    """Occupancy, subspace, flexible region, and the linear volumes at full resolution.
+    """Occupancy, PPCA, flexible region, and the linear volumes at full resolution.
 
     PPCA and flexible region come from ``rows`` alone (None: all images), so that the others, held out of the
-    network's training, are held out of what it starts from too; their latents are read with the subspace that is found.
+    network's training, are held out of what it starts from too; their latents are read with the model that is found.
     """
     low = images.crop(min(settings.box, images.box))
     mean = crop_volume(consensus.volume, low.box)
     used = torch.arange(images.part.total, device=images.device) if rows is None else rows
     occupancy = fitted_occupancy(low, consensus, used)
-    subspace = _fit(low, mean, occupancy, settings, seed, log, used)
-    flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), subspace, occupancy)
+    ppca = _fit(low, mean, occupancy, settings, seed, log, used)
+    flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), ppca, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
-    full = at_full_box(images, subspace, consensus.volume, full_occupancy)
+    full = at_full_box(images, ppca, consensus.volume, full_occupancy)
     gather = images.part.processes.gather
-    subspace = replace(subspace, latents=gather(subspace.latents), covariance=gather(subspace.covariance))
+    ppca = replace(ppca, latents=gather(ppca.latents), covariance=gather(ppca.covariance))
     ratio = (images.box / low.box) ** 3
-    deviation = _deviation(subspace, used)[flexible > 0.5].mean() / ratio
+    deviation = _deviation(ppca, used)[flexible > 0.5].mean() / ratio
     log.record(
         stage="subspace",
-        dimension=subspace.dimension,
-        log_likelihood=subspace.log_likelihood,
+        dimension=ppca.dimension,
+        log_likelihood=ppca.log_likelihood,
         occupied=float(occupancy.mean()),
         flexible=float(flexible.mean()),
     )
     log.say(
-        f"{subspace.dimension} latent dimensions; {100 * float(occupancy.mean()):.1f} % of the box is occupied, "
+        f"{ppca.dimension} latent dimensions; {100 * float(occupancy.mean()):.1f} % of the box is occupied, "
         f"{100 * float(flexible.mean()):.1f} % flexible"
     )
     return LinearStage(
         mean=full.mean,
         basis=full.basis,
-        latents=subspace.latents,
-        covariance=subspace.covariance,
+        latents=ppca.latents,
+        covariance=ppca.covariance,
         occupancy=full_occupancy,
         flexible=resample_volume(flexible, images.box),
         density_scale=deviation,
@@ -112,36 +112,36 @@ def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d
     return rows[order.sort().values.to(rows.device)]
 
 
-def read_others(images: Images, subspace: PPCA, rows: Int[Tensor, " m"]) -> PPCA:
-    """A subspace that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
+def read_others(images: Images, ppca: PPCA, rows: Int[Tensor, " m"]) -> PPCA:
+    """A model that was fitted to ``rows`` with the latents of all images: the E-step for those it has not seen."""
     if len(rows) == images.part.total:
-        return subspace
+        return ppca
     here = images.part.here(rows)
-    placed = _unread(subspace, len(images))
-    placed.latents[here], placed.covariance[here] = subspace.latents, subspace.covariance
+    placed = _unread(ppca, len(images))
+    placed.latents[here], placed.covariance[here] = ppca.latents, ppca.covariance
     unread = torch.ones(len(images), dtype=torch.bool, device=images.device)
     unread[here] = False
     read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
-    return replace(read, log_likelihood=subspace.log_likelihood)
+    return replace(read, log_likelihood=ppca.log_likelihood)
 
 
-def _unread(subspace: PPCA, count: int) -> PPCA:
+def _unread(ppca: PPCA, count: int) -> PPCA:
     """The same densities, for so many images of which nothing is known."""
-    k, device = subspace.dimension, subspace.mean.device
+    k, device = ppca.dimension, ppca.mean.device
     covariance = torch.eye(k, device=device).repeat(count, 1, 1)
-    return replace(subspace, latents=torch.zeros(count, k, device=device), covariance=covariance)
+    return replace(ppca, latents=torch.zeros(count, k, device=device), covariance=covariance)
 
 
-def _flexible(low: FourierImages, subspace: PPCA, occupancy: Tensor) -> Tensor:
+def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor) -> Tensor:
     """Soft window of what varies, from the two halves of the images.
 
     A latent knows of the noise of its own image, and a component that fits noise would be found again in both halves.
     So latents are read from every second Fourier coefficient, and the densities estimated from the others.
     """
-    power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(), low.box)
+    power = shell_power(torch.cat([ppca.mean[None], ppca.basis]))
     prior = component_precision(power, occupancy)
     fields = checkerboard(low)
-    read = [expectation(field, _unread(subspace, len(low)), accumulate=False)[0] for field in fields]
+    read = [expectation(field, _unread(ppca, len(low)), accumulate=False)[0] for field in fields]
     halves = []
     for half in (0, 1):
         found = [expectation(field, latents, rows=low.half(half), fixed=True)[1]
@@ -156,7 +156,7 @@ def _flexible(low: FourierImages, subspace: PPCA, occupancy: Tensor) -> Tensor:
 
 def at_full_box(
     images: Images,
-    subspace: PPCA,
+    ppca: PPCA,
     consensus: Float[Tensor, "d d d"],
     occupancy: Float[Tensor, "d d d"],
     rows: Int[Tensor, " m"] | None = None,
@@ -165,17 +165,16 @@ def at_full_box(
 
     ``rows``: the images they are made from (None: all).
     """
-    low_power = shell_mean(fourier_from_volume(torch.cat([subspace.mean[None], subspace.basis])).abs().square(),
-                           subspace.mean.shape[-1])  # fmt: skip
+    low_power = shell_power(torch.cat([ppca.mean[None], ppca.basis]))
     share = low_power.sum(dim=1) / low_power[0].sum()
-    power = shell_mean(fourier_from_volume((consensus * occupancy)[None]).abs().square(), images.box)
-    return linear_volumes(images, subspace, occupancy, component_precision(share[:, None] * power, occupancy), rows)
+    power = shell_power((consensus * occupancy)[None])
+    return linear_volumes(images, ppca, occupancy, component_precision(share[:, None] * power, occupancy), rows)
 
 
-def _deviation(subspace: PPCA, rows: Tensor) -> Tensor:
+def _deviation(ppca: PPCA, rows: Tensor) -> Tensor:
     """Standard deviation of every voxel over the conformations, as these rows show it."""
-    latents = subspace.latents[rows]
+    latents = ppca.latents[rows]
     spread = latents - latents.mean(dim=0)
     second = spread.T @ spread / len(spread)
-    flat = subspace.basis.flatten(1)
-    return torch.einsum("jp,jk,kp->p", flat, second, flat).clamp_min(0).sqrt().view(subspace.mean.shape)
+    flat = ppca.basis.flatten(1)
+    return torch.einsum("jp,jk,kp->p", flat, second, flat).clamp_min(0).sqrt().view(ppca.mean.shape)

@@ -1,4 +1,4 @@
-r"""Least squares for q Fourier volumes at once: the closed-form step of the consensus and of the linear subspace.
+r"""Least squares for q Fourier volumes at once: the closed-form step of the consensus and of PPCA.
 
 Image i, whitened, is modelled as Y_i = C_i P_i sum_a w_ia V_a with known weights w_i (or their posterior moments
 E[w_i], E[w_i w_i^T]). By the central slice theorem the equations decouple, up to interpolation, per voxel of the

@@ -1,4 +1,4 @@
-r"""Stage B: a linear subspace of densities, by closed-form EM for 3D probabilistic PCA.
+r"""Stage B: a linear model of the densities, by closed-form EM for 3D probabilistic PCA (PPCA).
 
     Y_i = C_i P_i (mu + sum_j z_ij U_j) + noise,   z_i ~ N(0, I)
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cryoformer.communication import ALONE, Processes
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.grids import half_volume_radii, shell_mean
+from cryoformer.imaging.grids import half_volume_radii
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
@@ -30,6 +30,7 @@ from cryoformer.imaging.slices import (
     fourier_from_volume,
     interpolate_slices,
     read_rows,
+    shell_power,
     volume_from_fourier,
 )
 from cryoformer.linear.normal_equations import NormalEquations
@@ -131,31 +132,31 @@ def fit_ppca(
 
 
 def _expectation_held_out(
-    images: Images, subspace: PPCA, held_out: Bool[Tensor, " n"]
+    images: Images, ppca: PPCA, held_out: Bool[Tensor, " n"]
 ) -> tuple[PPCA, NormalEquations | None, float]:
     """Posteriors of all, equations and log likelihood without the images held out, and the log likelihood of these."""
-    seen, equations = expectation(images, subspace, rows=(~held_out).nonzero()[:, 0])
+    seen, equations = expectation(images, ppca, rows=(~held_out).nonzero()[:, 0])
     both, _ = expectation(images, seen, accumulate=False, rows=held_out.nonzero()[:, 0])
     return replace(both, log_likelihood=seen.log_likelihood), equations, both.log_likelihood
 
 
 def expectation(
     images: Images,
-    subspace: PPCA,
+    ppca: PPCA,
     accumulate: bool = True,
     rows: Int[Tensor, " m"] | None = None,
     fixed: bool = False,
 ) -> tuple[PPCA, NormalEquations | None]:
     """Posterior of every latent here, and the equations for the next mean and basis from all processes.
 
-    ``fixed`` keeps the posteriors that ``subspace`` has and only gathers equations, from ``rows`` alone.
+    ``fixed`` keeps the posteriors that ``ppca`` has and only gathers equations, from ``rows`` alone.
     """
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = images.slice_deviation(plane)
-    k = subspace.dimension
+    k = ppca.dimension
     equations = NormalEquations(images.box, k + 1, images.device) if accumulate else None
-    table = None if fixed else _slice_table(subspace)
-    latents, covariances = subspace.latents.clone(), subspace.covariance.clone()
+    table = None if fixed else _slice_table(ppca)
+    latents, covariances = ppca.latents.clone(), ppca.covariance.clone()
     gain = 0.0
     every = torch.arange(len(images), device=images.device) if rows is None else rows
     for batch, some in images.batches(every.split(images.batch)):
@@ -173,13 +174,13 @@ def expectation(
     if equations is not None:
         equations.finish(processes)
     gain, count = processes.add_numbers(gain, len(every))
-    found = replace(subspace, latents=latents, covariance=covariances, log_likelihood=gain / max(count, 1))
+    found = replace(ppca, latents=latents, covariance=covariances, log_likelihood=gain / max(count, 1))
     return found, equations
 
 
 def linear_volumes(
     images: Images,
-    subspace: PPCA,
+    ppca: PPCA,
     mask: Float[Tensor, "d d d"],
     prior: Float[Tensor, "q s"],
     rows: Int[Tensor, " m"] | None = None,
@@ -188,13 +189,13 @@ def linear_volumes(
 
     ``prior`` is the prior precision per shell on the padded grid; ``rows`` the images that take part (None: all).
     """
-    _, equations = expectation(images, subspace, rows=rows, fixed=True)
+    _, equations = expectation(images, ppca, rows=rows, fixed=True)
     assert equations is not None
     coefficients, _ = equations.solve(prior)
     del equations
     # One at a time: at a large box a transform takes several times the memory of its volume.
     volumes = torch.stack([volume_from_fourier(some, images.box) for some in coefficients]) * mask
-    return replace(subspace, mean=volumes[0], basis=volumes[1:])
+    return replace(ppca, mean=volumes[0], basis=volumes[1:])
 
 
 def _inner_products(table: Tensor, where: SliceInterpolation, ctf: Tensor, whitened: Tensor) -> Tensor:
@@ -251,7 +252,7 @@ def maximisation(
     assert equations is not None
     box = mask.shape[-1]
     volumes = torch.cat([state.mean[None], state.basis])
-    power = shell_mean(fourier_from_volume(volumes).abs().square(), box)
+    power = shell_power(volumes)
     if variance is not None:
         power = power + variance
     coefficients, uncertainty = equations.solve(component_precision(power, mask))
@@ -290,9 +291,9 @@ def _canonical(state: PPCA, processes: Processes) -> PPCA:
     )
 
 
-def _slice_table(subspace: PPCA) -> Tensor:
+def _slice_table(ppca: PPCA) -> Tensor:
     """Mean, basis and a column of zeros as rows: real parts, then imaginary parts [voxels, 2 (k + 2)]."""
-    volumes = torch.cat([subspace.mean[None], subspace.basis])
+    volumes = torch.cat([ppca.mean[None], ppca.basis])
     coefficients = fourier_from_volume(volumes).flatten(1)
     table = coefficients.real.new_zeros(coefficients.shape[1], 2, len(volumes) + 1)
     table[:, 0, :-1], table[:, 1, :-1] = coefficients.real.T, coefficients.imag.T

@@ -1,4 +1,4 @@
-"""The stages of a run: consensus -> occupancy -> linear subspace -> CryoFormer, coarse to fine -> latents -> parts.
+"""The stages of a run: consensus -> occupancy -> PPCA -> CryoFormer, coarse to fine -> latents -> parts.
 
 Every stage leaves a checkpoint when it is done, training also while it goes on; a run that was killed continues from
 the last one with ``--resume``.
@@ -36,7 +36,7 @@ from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import KnownLatents
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.schedule import CoarseToFine
-from cryoformer.training.start import Start, subspace_start, unaided_start
+from cryoformer.training.start import Start, ppca_start, unaided_start
 from cryoformer.training.state import TrainingState
 from cryoformer.training.train_config import TrainConfig
 
@@ -145,8 +145,8 @@ class Reconstruction:
             logger.warning("%s: %s", self.particles.source, check.sentence)
 
     def _start(self, images: Images, consensus: Consensus) -> Start:
-        if self.config.fits_subspace:
-            return subspace_start(self._linear(images, consensus), consensus.volume, self.config)
+        if self.config.fits_ppca:
+            return ppca_start(self._linear(images, consensus), consensus.volume, self.config)
         self.log.say("no linear subspace: the points decoded are all that the consensus occupies")
         start = unaided_start(images, consensus, self.config)
         if self.main:

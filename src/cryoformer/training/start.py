@@ -9,8 +9,8 @@ from torch import Tensor
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.factory import new_model, new_network
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.grids import resample_volume, shell_mean
-from cryoformer.imaging.slices import fourier_from_volume
+from cryoformer.imaging.grids import resample_volume
+from cryoformer.imaging.slices import shell_power
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import LinearStage
 from cryoformer.linear.occupancy import fitted_occupancy
@@ -61,7 +61,7 @@ class Start:
         return new_model(network, base, self.window, pixel_size)
 
 
-def subspace_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
+def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
     """Flexible (or occupied) points, and the latents of the linear subspace unless the network reads images."""
     if config.base:
         deviation, power = float(linear.density_scale), _power(linear.basis)
@@ -101,4 +101,4 @@ def _whole(consensus: Tensor, occupancy: Tensor) -> tuple[float, Tensor]:
 
 def _power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, " s"]:
     """Summed power per shell."""
-    return shell_mean(fourier_from_volume(volumes).abs().square(), volumes.shape[-1]).sum(dim=0)
+    return shell_power(volumes).sum(dim=0)

@@ -61,7 +61,7 @@ class TrainConfig(ImageSettings):
     checkpoint_seconds: float = Field(default=60.0, gt=0, description="Time between checkpoints")
 
     @property
-    def fits_subspace(self) -> bool:
+    def fits_ppca(self) -> bool:
         """Whether stage B is needed: for its latents, or to find the flexible points."""
         return self.latents == "subspace" and (self.model.encoder != "mlp" or self.decode == "flexible")
 

@@ -1,4 +1,4 @@
-r"""Null of motion: does the linear subspace find more in the particles than in images of which nothing moves?
+r"""Null of motion: does PPCA find more in the particles than in images of which nothing moves?
 
 Data with the poses, CTFs and noise spectrum of the particles are simulated from their consensus
 (:mod:`.null_images`), several times, and stage B is fitted to the particles and to each of them in the same way. What
@@ -137,14 +137,14 @@ def motion_outcome(test: MotionTest) -> Outcome:
     )
 
 
-def _summary(subspace: PPCA) -> MotionFound:
-    information = 1.0 - subspace.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
+def _summary(ppca: PPCA) -> MotionFound:
+    information = 1.0 - ppca.covariance.diagonal(dim1=1, dim2=2).mean(dim=0)
     order = information.argsort(descending=True)
-    flat, mean = subspace.basis.flatten(1)[order], subspace.mean.flatten()
+    flat, mean = ppca.basis.flatten(1)[order], ppca.mean.flatten()
     contrast = torch.nn.functional.cosine_similarity(flat, mean[None], dim=1)
     return MotionFound(
         information=information[order].double().cpu().numpy(),
-        latent_variance=subspace.latents.var(dim=0)[order].double().cpu().numpy(),
+        latent_variance=ppca.latents.var(dim=0)[order].double().cpu().numpy(),
         contrast=contrast.double().cpu().numpy(),
-        log_likelihood=subspace.log_likelihood,
+        log_likelihood=ppca.log_likelihood,
     )
