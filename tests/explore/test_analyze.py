@@ -87,7 +87,7 @@ def test_a_network_without_attention_still_has_parts(tmp_path: Path) -> None:
     [
         (AnalysisOptions(clusters=0), "cpu", "--clusters 0: expected 1 to 120"),
         (AnalysisOptions(between=(0, 120)), "cpu", "no particle 120"),
-        (AnalysisOptions(), "teapot", "device 'teapot' cannot be used"),
+        (AnalysisOptions(), "teapot", "--device teapot: cannot be used"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

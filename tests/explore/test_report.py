@@ -169,7 +169,7 @@ def test_an_old_evaluation_is_reported_and_a_broken_one_refused(tmp_path: Path) 
     assert "older than latents.npz" in page
     assert "run <code>cryoformer evaluate</code> again" in page
     (run.path / "evaluation.json").write_text("{")
-    with pytest.raises(InputError, match="no JSON file"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         report_run(run, truth)
     (run.path / "evaluation.json").write_text("{}")
     with pytest.raises(InputError, match="another version"):
