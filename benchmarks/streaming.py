@@ -6,7 +6,7 @@ PARTICLES is any particle file with its stack; without one, 2,000 images of aden
 copied ``--copies`` times into one stack (so the last run has that many times the images), and three runs follow one
 another in processes of their own: images read from disk as they are used, the same held in memory, and the large stack
 read from disk. Each trains on as many images as the others.
-``--whole`` lets the large run go through all stages (base density and latents of every image included).
+``--whole`` lets the large run go through all stages (static density and latents of every image included).
 """
 
 import argparse

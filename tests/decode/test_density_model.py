@@ -31,7 +31,7 @@ class BlobModel(ConformationModel):
 
 def blob_model() -> BlobModel:
     model = small_model()
-    return BlobModel(model.network, model.base, torch.ones_like(model.base), PIXEL)
+    return BlobModel(model.network, model.static, torch.ones_like(model.static), PIXEL)
 
 
 BLOBS = torch.tensor([[-15.0], [0.0], [5.0]])

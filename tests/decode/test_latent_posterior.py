@@ -26,7 +26,7 @@ class KnownDecoder(ConformationModel):
     """The true motion in place of a network: latent = t."""
 
     def __init__(self, base: torch.Tensor) -> None:
-        self.base, self.window, self.pixel_size_angstrom = base, torch.ones_like(base), PIXEL
+        self.static, self.window, self.pixel_size_angstrom = base, torch.ones_like(base), PIXEL
         self.gain = torch.ones(BOX // 2 + 1)
 
     def points(self, box: int) -> DecodedPoints:

@@ -1,4 +1,4 @@
-"""The base density: what is left of the images once the motion is known is the body that does not move."""
+"""The static density: what is left of the images once the motion is known is the body that does not move."""
 
 import torch
 

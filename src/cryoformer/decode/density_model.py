@@ -1,4 +1,4 @@
-r"""The density of a conformation, as trained: a base that all share and the transformer where density varies.
+r"""The density of a conformation, as trained: one static density for all, and the transformer where density varies.
 
     sigma(x; z) = b(x) + (g * [w sigma_T(.; z)])(x)
 
@@ -52,7 +52,7 @@ class AtPoints(nn.Module):
 
 
 class ConformationModel:
-    """Network, base and window at the full box, and the densities and projections they give."""
+    """Network, static density and window at the full box, and the densities and projections they give."""
 
     shares_states = True
     """Whether images of one conformation can share what is decoded for it."""
@@ -60,22 +60,22 @@ class ConformationModel:
     def __init__(
         self,
         network: CryoFormer,
-        base: Float[Tensor, "d d d"],
+        static: Float[Tensor, "d d d"],
         window: Float[Tensor, "d d d"],
         pixel_size_angstrom: float,
     ) -> None:
-        self.network, self.base, self.window = network, base, window
+        self.network, self.static, self.window = network, static, window
         self.pixel_size_angstrom = pixel_size_angstrom
-        self.gain = torch.ones(base.shape[-1] // 2 + 1, device=base.device)
+        self.gain = torch.ones(static.shape[-1] // 2 + 1, device=static.device)
 
     @property
     def box(self) -> int:
-        return self.base.shape[-1]
+        return self.static.shape[-1]
 
     def points(self, box: int) -> DecodedPoints:
         """Grid points of a coarser (or the full) box inside the window."""
         pixel_size = self.pixel_size_angstrom * self.box / box
-        grid = grid_points(box, pixel_size).to(self.base.device)
+        grid = grid_points(box, pixel_size).to(self.static.device)
         window = sample_volume(self.window, grid / self.pixel_size_angstrom)
         voxels = (window > LEAST_WINDOW).nonzero()[:, 0]
         points = grid[voxels]
@@ -89,7 +89,7 @@ class ConformationModel:
         )
 
     def decode(self, points: DecodedPoints, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b p"]:
-        """w sigma_T at the points: what the network adds to the base, not yet filtered.
+        """w sigma_T at the points: what the network adds to the static density, not yet filtered.
 
         During training ``latents`` may be whatever the network's encoder reads.
         """
@@ -109,7 +109,7 @@ class ConformationModel:
         state: Int[Tensor, " i"] | None = None,
         still: Float[Tensor, " p"] | None = None,
     ) -> Complex[Tensor, "i d h"]:
-        """What the network adds to the base for these latents (or whatever its encoder reads), as the images show it.
+        """What the network adds for these latents (or whatever its encoder reads), as the images show it.
 
         Args:
             network: :meth:`stage_network`, perhaps wrapped for several processes.
@@ -141,7 +141,7 @@ class ConformationModel:
         return images.ctf * gain * half_planes
 
     def added(self, points: DecodedPoints, density: Float[Tensor, "b p"]) -> Float[Tensor, "b d d d"]:
-        """Volumes of the points' box that decoded densities add to the base, filtered."""
+        """Volumes of the points' box that decoded densities add to the static one, filtered."""
         volumes = density.new_zeros(len(density), points.box**3)
         volumes[:, points.voxels] = density
         return filter_shells(volumes.view(-1, *(points.box,) * 3), self.gain[: points.box // 2 + 1])
@@ -149,11 +149,11 @@ class ConformationModel:
     def volumes(self, latents: Float[Tensor, "m k"], batch: int = 8) -> Iterator[Float[np.ndarray, "d d d"]]:
         """Densities [z, y, x] of latent points at the full box, a few at a time."""
         points = self.points(self.box)
-        for some in latents.to(self.base.device).split(batch):
+        for some in latents.to(self.static.device).split(batch):
             with torch.no_grad():
                 decoded = self.decode(points, some)
             for added in self.added(points, decoded):
-                yield (self.base + added).cpu().numpy()
+                yield (self.static + added).cpu().numpy()
 
     def _unit(self, points_angstrom: Tensor) -> Tensor:
         """Points as fractions of the box, as the network takes them."""

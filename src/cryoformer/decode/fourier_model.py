@@ -42,7 +42,7 @@ class FourierConformationModel(ConformationModel):
 
     def points(self, box: int) -> DecodedPoints:
         """All voxels of a coarser (or the full) box; ``encoding`` holds the frequencies [p, 3] of its half volume."""
-        device = self.base.device
+        device = self.static.device
         kz, ky, kx = half_volume_frequencies(box, device=device)
         return DecodedPoints(
             box=box,

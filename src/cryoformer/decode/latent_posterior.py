@@ -57,7 +57,7 @@ def refine_latents(
     ``latents`` are those that the states are taken from: of these particles, or of others.
     """
     support = choose_states(latents, states, seed)
-    residuals = images.minus(crop_volume(model.base, images.box))
+    residuals = images.minus(crop_volume(model.static, images.box))
     part, blocks = images.part, torch.arange(len(images), device=images.device).split(BLOCK)
     processes, all_at_once = part.processes, part.total <= BLOCK
     sample = part.here(torch.linspace(0, part.total - 1, min(BLOCK, part.total), device=images.device).round().long())
@@ -114,7 +114,7 @@ def state_log_likelihoods(
     support: Float[Tensor, "m k"],
     progress: Callable[[float], None] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """log p(Y_i | z_m), up to a constant per image, from what the base leaves of the images."""
+    """log p(Y_i | z_m), up to a constant per image, from what the static density leaves of the images."""
     points = model.points(residuals.box)
     weights, basis = low_rank(_densities(model, points, support))
     return low_rank_log_likelihoods(residuals, weights, _slice_table(model, points, basis), progress)

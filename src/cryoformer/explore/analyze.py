@@ -33,4 +33,4 @@ def _move(model: ConformationModel, device: str) -> None:
     """The whole model to this device."""
     there = usable_device(device)
     model.network.to(there)
-    model.base, model.window, model.gain = (t.to(there) for t in (model.base, model.window, model.gain))
+    model.static, model.window, model.gain = (t.to(there) for t in (model.static, model.window, model.gain))

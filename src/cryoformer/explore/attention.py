@@ -2,8 +2,8 @@
 
 At every decoded point the spatial attention gives each query a weight; the weights add to 1. Over a sample of the
 data's own states each weight has a mean and a standard deviation: the first says where a query works, the second where
-it takes part in a change. The network decodes the flexible points alone (``volumes/flexible.mrc``); elsewhere the base
-map stands and attention is zero by construction.
+it takes part in a change. The network decodes the flexible points alone (``volumes/flexible.mrc``); elsewhere the
+static density stands and attention is zero by construction.
 """
 
 from collections.abc import Iterator

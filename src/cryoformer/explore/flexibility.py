@@ -1,7 +1,7 @@
 """The flexibility map: how much the density differs over the data's own states, and the regions where it does.
 
 It is the standard deviation of the decoded density over a random sample of particles. Where the network decodes nothing
-(outside ``volumes/flexible.mrc``) the density is the base map's whatever the state, so flexibility is zero there by
+(outside ``volumes/flexible.mrc``) the density is static whatever the state, so flexibility is zero there by
 construction: it says "not modelled as moving", not "proven still".
 """
 

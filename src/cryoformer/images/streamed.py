@@ -41,14 +41,14 @@ class StreamedImages(Images):
         cached: half-planes at a coarse box, or None.
         memory_bytes: what images in memory may take.
         cache: folder for caches.
-        base: a density that is subtracted from every image, or None.
+        subtracted: a density that is subtracted from every image, or None.
     """
 
     prepared: PreparedParticles
     cached: HalfPlaneFile | None
     memory_bytes: float
     cache: Path
-    base: SliceProjector | None = field(default=None, repr=False)
+    subtracted: SliceProjector | None = field(default=None, repr=False)
 
     @property
     def box(self) -> int:
@@ -63,8 +63,8 @@ class StreamedImages(Images):
         here = rows.cpu()
         coefficients = (self.cached or self.prepared).read(here).to(self.device)
         ctf = self.prepared.transfer(here, self.box).to(self.device)
-        if self.base is not None:
-            coefficients = coefficients - self.base.project(self.views(rows)) * ctf
+        if self.subtracted is not None:
+            coefficients = coefficients - self.subtracted.project(self.views(rows)) * ctf
         return self._with(rows, coefficients, ctf)
 
     def _gathered(self, rows: Tensor, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
@@ -90,7 +90,7 @@ class StreamedImages(Images):
     def crop(self, box: int) -> Images:
         if box == self.box:
             return self
-        if self.base is not None:
+        if self.subtracted is not None:
             raise ValueError("crop before a density is subtracted")
         smaller = replace(
             self,
@@ -107,7 +107,7 @@ class StreamedImages(Images):
         return smaller
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
-        return replace(self, base=SliceProjector(volume))
+        return replace(self, subtracted=SliceProjector(volume))
 
     def _all(self) -> Tensor:
         return torch.arange(len(self), device=self.device)

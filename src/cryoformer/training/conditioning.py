@@ -17,7 +17,8 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: En
     """How much the decoded density varies over latents (or images), relative to its own spread over space.
 
     Root mean square over points of the standard deviation over latents, divided by the standard deviation over points
-    of base and network together. Zero: the decoder ignores its latents, or decodes one point, which has no spread.
+    of static density and network together. Zero: the decoder ignores its latents, or decodes one point, which has no
+    spread.
     """
     if len(points.voxels) < 2:
         return 0.0
@@ -25,8 +26,8 @@ def conditioning(model: ConformationModel, points: DecodedPoints, conditions: En
     # A few at a time: literal spatial attention takes gigabytes for them all.
     batches = rows.to(points.window.device).split(DECODED_AT_ONCE)
     density = torch.cat([model.decode(points, conditions.inputs_of_all(some)) for some in batches])
-    base = crop_volume(model.base, points.box).reshape(-1)[points.voxels] / points.volume_ratio
-    spread = (density.mean(dim=0) + base).std()
+    static = crop_volume(model.static, points.box).reshape(-1)[points.voxels] / points.volume_ratio
+    spread = (density.mean(dim=0) + static).std()
     return float(density.std(dim=0).square().mean().sqrt() / spread.clamp_min(1e-20))
 
 

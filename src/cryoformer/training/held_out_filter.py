@@ -32,7 +32,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class HeldOutFilter:
-    """g per shell of the stage's box, and the gain in log likelihood per held-out image over the base alone."""
+    """g per shell of the stage's box, and the log likelihood gained per held-out image over the static density."""
 
     gain: Float[Tensor, " s"]
     log_likelihood: float

@@ -1,4 +1,4 @@
-"""Stage C of a run: the network, one resolution after the other, and what follows each: filter, base, latents."""
+"""Stage C of a run: the network at one resolution after the other, each followed by filter, static density, latents."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,9 +24,9 @@ from cryoformer.training.static_density import static_density
 from cryoformer.training.train_config import Stage, TrainConfig, resolve_stages
 from cryoformer.training.trainer import StageTrainer, StepReport
 
-# Of the time left when training begins, what the last base and latents may take: at least and at most.
+# Of the time left when training begins, what the last static density and latents may take: at least and at most.
 CLOSING_SHARE, CLOSING_MOST = 0.15, 0.5
-# Seconds per image of base and latents over those of a training step: one forward pass instead of a training step's
+# Seconds per image of static density and latents over those of a training step: one forward pass instead of its
 # three, and the latents about as much again.
 CLOSING_COST = 0.8
 
@@ -85,8 +85,8 @@ class CoarseToFine:
             self._take_latents(conditions)
         if state.latents is None:
             return
-        if self.config.base and stage.box == self.images.box and self._time_for_base(trainer):
-            self._update_base(model, trainer, state.latents)
+        if self.config.base and stage.box == self.images.box and self._time_for_static_density(trainer):
+            self._update_static_density(model, trainer, state.latents)
         if self.config.refine_latents:
             state.latents, state.covariance = self._refine(model, state.latents, stage.box)
         elif len(left) == 1 and not self.start.posterior:
@@ -136,9 +136,10 @@ class CoarseToFine:
     def _stage_budget(self, left: list[Stage]) -> Callable[[float], float] | None:
         """Seconds the first of these stages may take: its share, by epochs and pixels, of the time that is left.
 
-        What comes after training (base density, latents) is set aside: a share of the time, or, if there is a base,
-        what it will take for all images as far as is known from the seconds that one takes to train on, whichever is
-        more. Half of the time is for training in any case: where a base would take longer, the consensus stays.
+        What comes after training (static density, latents) is set aside: a share of the time, or, if there is a static
+        density, what it will take for all images as far as is known from the seconds that one takes to train on,
+        whichever is more. Half of the time is for training in any case: where that would take longer, the consensus
+        stays.
         """
         if self.budget is None:
             return None
@@ -146,7 +147,7 @@ class CoarseToFine:
         left_seconds, before = max(self.budget - self.log.elapsed_here, 1.0), self.state.seconds
 
         def allowed(seconds_per_image: float) -> float:
-            # Only the last stage's pace says what the base will cost.
+            # Only the last stage's pace says what the static density will cost.
             every = self.images.part.total
             known = CLOSING_COST * seconds_per_image * every if len(left) == 1 and self.config.base else 0.0
             closing = min(max(CLOSING_SHARE * left_seconds, known), CLOSING_MOST * left_seconds)
@@ -155,7 +156,7 @@ class CoarseToFine:
         return allowed
 
     def _report(self, report: StepReport, trainer: StageTrainer) -> None:
-        gain = report.base_loss - report.loss
+        gain = report.static_loss - report.loss
         facts = f"loss {report.loss:.5f} ({gain:+.5f} below the mean)  {report.images_per_second:.0f} images/s"
         self.log.advance(report.step / report.steps, facts)
         if report.held_out_gain is not None:
@@ -167,14 +168,14 @@ class CoarseToFine:
                 epoch=report.epoch,
                 step=report.step,
                 loss=report.loss,
-                base_loss=report.base_loss,
+                base_loss=report.static_loss,
                 held_out_gain=report.held_out_gain,
                 images_per_second=round(report.images_per_second, 1),
                 conditioning=spread,
                 points=len(trainer.points.voxels),
             )
 
-    def _time_for_base(self, trainer: StageTrainer) -> bool:
+    def _time_for_static_density(self, trainer: StageTrainer) -> bool:
         """Whether one pass over all images still fits into the time given, with a fifth of grace."""
         if self.budget is None:
             return True
@@ -191,13 +192,13 @@ class CoarseToFine:
         model.gain[: len(found.gain)] = found.gain
         self.log.record(stage=f"filter_{trainer.points.box}", gain=[round(x, 3) for x in found.gain.tolist()])
 
-    def _update_base(self, model: ConformationModel, trainer: StageTrainer, latents: Tensor) -> None:
-        self.log.stage("base density")
-        shared = self._images_per_base_state(model, trainer)
+    def _update_static_density(self, model: ConformationModel, trainer: StageTrainer, latents: Tensor) -> None:
+        self.log.stage("static density")
+        shared = self._images_per_static_state(model, trainer)
         occupancy, seed = self.start.occupancy, self.config.seed
-        model.base = static_density(self.images, model, trainer.points, latents, occupancy, shared, seed)
+        model.static = static_density(self.images, model, trainer.points, latents, occupancy, shared, seed)
 
-    def _images_per_base_state(self, model: ConformationModel, trainer: StageTrainer) -> int:
+    def _images_per_static_state(self, model: ConformationModel, trainer: StageTrainer) -> int:
         """As many as latents allow: here no batch needs many states."""
         if self.config.images_per_state or not model.shares_states:
             return trainer.images_per_state

@@ -43,7 +43,7 @@ class Start:
     posterior: bool
 
     def model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
-        """An untrained network over the points to decode, with the consensus as its base (``config.base``)."""
+        """An untrained network over the points to decode; the consensus is its static density (``config.base``)."""
         box = consensus.shape[-1]
         settings = config.model
         if settings.encoder == "mlp":
@@ -57,8 +57,8 @@ class Start:
             network.set_amplitude(torch.cat([self.power, self.power[-1:]]).sqrt())
         else:
             network.set_density_scale(self.deviation)
-        base = consensus * self.occupancy if config.base else torch.zeros_like(consensus)
-        return new_model(network, base, self.window, pixel_size)
+        static = consensus * self.occupancy if config.base else torch.zeros_like(consensus)
+        return new_model(network, static, self.window, pixel_size)
 
 
 def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
@@ -95,7 +95,7 @@ def unaided_start(images: Images, consensus: Consensus, config: TrainConfig) -> 
 
 
 def _whole(consensus: Tensor, occupancy: Tensor) -> tuple[float, Tensor]:
-    """Deviation and power of all density: without a base the network has to give it, not only what varies."""
+    """Deviation and power of all density: without a static density the network has to give it, not only what varies."""
     return float(consensus[occupancy > 0.5].std()), _power((consensus * occupancy)[None])
 
 

@@ -1,4 +1,4 @@
-"""The base density: the back-projection of what the network's deviations from its own mean leave of the images.
+"""The static density: the back-projection of what the network's deviations from its own mean leave of the images.
 
 So what does not vary is Wiener-filtered as a whole, the network's mean included: one closed-form step.
 """
@@ -24,7 +24,7 @@ def static_density(
     seed: int,
     rows: Int[Tensor, " r"] | None = None,
 ) -> Float[Tensor, "d d d"]:
-    """The base that belongs to the network as it is.
+    """The static density that belongs to the network as it is.
 
     Args:
         points: the model's, at the images' box.

@@ -1,6 +1,6 @@
 r"""Stage C: the network learns by the projection loss (paper eq. 5), one resolution after the other.
 
-For image i with residual R_i = Y_i - C_i P_i b on the Fourier half-plane of the stage's box,
+For image i with residual R_i = Y_i - C_i P_i b, b the static density, on the Fourier half-plane of the stage's box,
 
     L = mean_i sum_k w_k |R_i(k) - C_i P_i[w sigma_T(.; z_i)](k)|^2 / s^2(k)  /  number of coefficients
 
@@ -55,16 +55,18 @@ FALL = 0.02
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step tells the log: the loss and the loss of the base alone, of the last batch or epoch."""
+    """What a step tells the log: the loss and the loss of the static density alone, of the last batch or epoch."""
 
     stage: int
     step: int
     steps: int
     epoch: int
     loss: float
-    base_loss: float
+    static_loss: float
     images_per_second: float
-    held_out_gain: float | None  # log likelihood per held-out image over the base alone; at the end of an epoch
+    held_out_gain: (
+        float | None
+    )  # log likelihood per held-out image over the static density alone; at the end of an epoch
 
 
 class StageTrainer:
@@ -82,7 +84,7 @@ class StageTrainer:
         self.model, self.conditions = model, conditions
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
-        self.residuals = images.minus(crop_volume(model.base, images.box))
+        self.residuals = images.minus(crop_volume(model.static, images.box))
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.total, config.seed))
         self.processes = images.part.processes
         self.batch = stage.batch or images_a_step(len(self.rows), len(self.points.voxels))
@@ -131,7 +133,7 @@ class StageTrainer:
         """
         started, before = time.monotonic(), state.seconds
         last_saved, epoch_started = started, started
-        losses, base_losses, seen, trained = [], [], 0, 0
+        losses, static_losses, seen, trained = [], [], 0, 0
         batches = self.residuals.batches(self.epochs.rows_here(self.config.seed, state.stage, state.step))
         while True:
             spent = time.monotonic() - started + before
@@ -143,10 +145,10 @@ class StageTrainer:
             _, residuals = next(batches)
             epoch, place = divmod(state.step, self.steps_per_epoch)
             images = self.epochs.plan(self.config.seed, state.stage, epoch)[place]
-            loss, base_loss = self._step(images, residuals, self._rate(state.step, done))
+            loss, static_loss = self._step(images, residuals, self._rate(state.step, done))
             self._average(state.step)
             losses.append(loss)
-            base_losses.append(base_loss)
+            static_losses.append(static_loss)
             seen += len(images.rows)
             trained += len(images.rows)
             state.step += 1
@@ -162,13 +164,13 @@ class StageTrainer:
                     steps=self.steps,
                     epoch=(state.step - 1) // self.steps_per_epoch,
                     loss=_mean(losses[kept]),
-                    base_loss=_mean(base_losses[kept]),
+                    static_loss=_mean(static_losses[kept]),
                     images_per_second=seen / max(now - epoch_started, 1e-9),
                     held_out_gain=gain,
                 )
             )
             if ended:
-                losses, base_losses, seen, epoch_started = [], [], 0, now
+                losses, static_losses, seen, epoch_started = [], [], 0, now
             self.seconds_per_image = (now - started) / trained
             if gain is not None:
                 falls = state.held_out_gain is not None and gain < state.held_out_gain - FALL * abs(state.held_out_gain)
@@ -206,7 +208,7 @@ class StageTrainer:
         return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
     def _step(self, images: StepImages, residuals: FourierImages, rate: float) -> tuple[float, float]:
-        """One step; the loss of the batch, and that of the base alone."""
+        """One step; the loss of the batch, and that of the static density alone."""
         for group, full in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = full * rate
         residual = residuals.coefficients
@@ -216,15 +218,15 @@ class StageTrainer:
             # The loss is 2 / M of minus a log likelihood, M coefficients an image; so is the prior's share.
             total = loss + 2.0 * penalty / self.coefficients
         with torch.no_grad():
-            base = self._loss(residual, images)
-        whole, whole_base = self.processes.add_numbers(float(loss.detach()), float(base))
+            static = self._loss(residual, images)
+        whole, whole_static = self.processes.add_numbers(float(loss.detach()), float(static))
         if not math.isfinite(whole):
             raise FloatingPointError(f"the loss is not finite at box {self.points.box}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over processes, but the loss is a sum.
         self.fabric.backward(total if self.processes.size == 1 else total * self.processes.size)
         self.optimizer.step()
-        return whole, whole_base
+        return whole, whole_static
 
     def _predicted(self, images: StepImages, residuals: FourierImages) -> Complex[Tensor, "l d h"]:
         """What the network says the images here show."""

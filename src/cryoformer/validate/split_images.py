@@ -64,7 +64,7 @@ def split_images(
 ) -> SplitTest:
     """Read some images and their twins twice each; ``latents`` are those of the whole run."""
     support = choose_states(latents, states, seed)
-    residuals = images.minus(crop_volume(model.base, images.box))
+    residuals = images.minus(crop_volume(model.static, images.box))
     passes = iter(range(4))
 
     def read(some: FourierImages) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ def split_images(
 def simulated_residuals(
     model: ConformationModel, images: FourierImages, latents: Float[Tensor, "n k"], seed: int
 ) -> FourierImages:
-    """What the network adds to the base at these latents, one per image, imaged as these images are, with noise."""
+    """What the network adds at these latents, one per image, imaged as these images are, with noise."""
     points = model.points(images.box)
     simulated = coloured_noise(images, seed)
     for rows in images.every():

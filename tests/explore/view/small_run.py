@@ -32,7 +32,7 @@ def latents(count: int) -> np.ndarray:
 def model() -> ConformationModel:
     """The toy molecule as base, with an addition as strong as itself that depends on the latent."""
     made = small_model()
-    made.base = torch.as_tensor(toy_states()[2])
+    made.static = torch.as_tensor(toy_states()[2])
     with torch.no_grad():
         points = made.points(BOX)
         ends = made.decode(points, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
@@ -51,10 +51,12 @@ def write_run(folder: Path, count: int = 100, noise: float = 0.0) -> Path:
     paths.write_latents(mean, 0.01 * torch.eye(2).expand(count, 2, 2))
     save_tensors(paths.checkpoint("model"), *model_tensors(made))
     save_tensors(
-        paths.checkpoint("subspace"), {"latents": mean, "mean": made.base.clone(), "basis": made.base[None].clone()}, {}
+        paths.checkpoint("subspace"),
+        {"latents": mean, "mean": made.static.clone(), "basis": made.static[None].clone()},
+        {},
     )
-    halves = torch.stack([made.base, made.base])
-    save_tensors(paths.checkpoint("consensus"), {"volume": made.base, "halves": halves}, {})
+    halves = torch.stack([made.static, made.static])
+    save_tensors(paths.checkpoint("consensus"), {"volume": made.static, "halves": halves}, {})
     return paths.root
 
 
@@ -66,7 +68,7 @@ def write_images(path: Path, made: ConformationModel, count: int, noise: float) 
     defocus = torch.tensor(rng.uniform(8000, 16000, count), dtype=torch.float32)
     ctf = CTFParameters(defocus, defocus, 0 * one, 300 * one, 2.7 * one, 0.1 * one, 0 * one, 0 * one)
     poses = torch.tensor(rotations, dtype=torch.float32), torch.tensor(shifts, dtype=torch.float32)
-    density = made.base.reshape(1, -1).expand(count, -1)
+    density = made.static.reshape(1, -1).expand(count, -1)
     clean = splat_project(density, grid_points(BOX, PIXEL_SIZE), *poses, BOX, PIXEL_SIZE)
     images = fourier_to_images(clean * contrast_transfer(ctf, BOX, PIXEL_SIZE), BOX).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_density_projected_with_pose_shift_and_ctf_is_the_image(session: Session) -> None:
-    gallery = session.particles.gallery(np.arange(5, 100), session.run.model.base.numpy())
+    gallery = session.particles.gallery(np.arange(5, 100), session.run.model.static.numpy())
     assert len(gallery.rows) == 12
     for raw, with_ctf, clean in zip(gallery.raw, gallery.with_ctf, gallery.clean, strict=True):
         assert correlation(raw, with_ctf) > 0.99
@@ -26,7 +26,7 @@ def test_the_density_projected_with_pose_shift_and_ctf_is_the_image(session: Ses
 
 
 def test_the_class_average_is_the_density_seen_from_there(session: Session) -> None:
-    average = session.particles.class_average(np.arange(100), session.run.model.base.numpy())
+    average = session.particles.class_average(np.arange(100), session.run.model.static.numpy())
     assert average.used >= 2
     # Directions up to 15 degrees apart are averaged, and interpolated once.
     assert average.correlation > 0.95

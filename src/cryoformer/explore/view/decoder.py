@@ -49,17 +49,17 @@ class StateDecoder:
             if box not in self._parts:
                 self._parts[box] = self._parts[self.model.box].at_box(box)
             return next(self._parts[box].volumes(_row(latent)))
-        points, base = self._points(box)
+        points, static = self._points(box)
         with torch.inference_mode():
             decoded = self.model.decode(points, _row(latent))
-            volume: np.ndarray = (base + self.model.added(points, decoded)[0]).cpu().numpy()
+            volume: np.ndarray = (static + self.model.added(points, decoded)[0]).cpu().numpy()
         return volume
 
     def _points(self, box: int) -> tuple[DecodedPoints, torch.Tensor]:
         if box not in self._prepared:
             with torch.inference_mode():
-                base = crop_volume(self.model.base, box, mean=True)
-                self._prepared[box] = self.model.points(box), base
+                static = crop_volume(self.model.static, box, mean=True)
+                self._prepared[box] = self.model.points(box), static
         return self._prepared[box]
 
 
