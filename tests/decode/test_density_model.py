@@ -75,8 +75,8 @@ def test_the_network_gives_one_density_at_coarse_and_fine_points() -> None:
 def test_volumes_are_the_static_density_and_what_is_added_to_it() -> None:
     model = blob_model()
     alone = np.stack(list(model.volumes(BLOBS, batch=2)))
-    model.base = torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(np.stack(list(model.volumes(BLOBS))), alone + model.base.numpy(), atol=1e-5)
+    model.static = torch.randn(BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(np.stack(list(model.volumes(BLOBS))), alone + model.static.numpy(), atol=1e-5)
     highest = [np.unravel_index(v.argmax(), v.shape) for v in alone]  # z, y, x; the centre is at 12
     assert [tuple(map(int, place)) for place in highest] == [(12, 14, 12 + x) for x in (-3, 0, 1)]
 

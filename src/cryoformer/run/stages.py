@@ -147,7 +147,7 @@ class Reconstruction:
     def _start(self, images: Images, consensus: Consensus) -> Start:
         if self.config.fits_ppca:
             return ppca_start(self._linear(images, consensus), consensus.volume, self.config)
-        self.log.say("no linear subspace: the points decoded are all that the consensus occupies")
+        self.log.say("without PPCA the network decodes all points that the consensus occupies")
         start = unaided_start(images, consensus, self.config)
         if self.main:
             self._write_volume("occupancy", start.occupancy, images)

@@ -105,7 +105,7 @@ def motion_outcome(test: MotionTest) -> Outcome:
         contrast = [number for number in range(count) if abs(observed.contrast[number]) > 0.9]
         sentence = (
             f"{count} latent dimension{'s' if count > 1 else ''} found in the particles cannot be noise: the images "
-            f"fix the first to {100 * first:.0f} %, simulated particles that do not move to {100 * chance:.0f} %."
+            f"determine the first to {100 * first:.0f} %, simulated particles that do not move to {100 * chance:.0f} %."
         )
         if contrast:
             sentence += f" Dimension {contrast[0] + 1} resembles a change of contrast rather than of shape."
@@ -113,8 +113,8 @@ def motion_outcome(test: MotionTest) -> Outcome:
         sentence = "The particles show no motion: the images say nothing about any latent dimension."
     else:
         sentence = (
-            f"No motion was shown: the images fix the first latent dimension to {100 * first:.0f} %, and simulated "
-            f"particles that do not move reach {100 * chance:.0f} % by noise alone."
+            f"No motion was shown: the images determine the first latent dimension to {100 * first:.0f} %, and "
+            f"simulated particles that do not move reach {100 * chance:.0f} % by noise alone."
         )
     return Outcome(
         NAME,

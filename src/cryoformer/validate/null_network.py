@@ -95,8 +95,8 @@ def network_outcome(observed: NetworkGain, null: NetworkGain, held_out_images: i
     return Outcome(
         NAME,
         "holds" if real else "fails",
-        f"The network {verb} images that it has not seen beyond chance: log likelihood {observed.held_out:+.2f} per "
-        f"image over a still density, against {null.held_out:+.2f} when trained on particles that do not move.",
+        f"The network {verb} held-out images better than chance: log likelihood {observed.held_out:+.2f} per "
+        f"image over a static density, against {null.held_out:+.2f} when trained on particles that do not move.",
         {
             "held_out_gain": observed.held_out,
             "held_out_gain_null": null.held_out,

@@ -88,7 +88,7 @@ def structure_outcome(test: StructureTest) -> Outcome:
         f"{highest:.2f} at most"
     )
     if test.stands_out:
-        sentence = f"The particles hold a structure: {comparison}."
+        sentence = f"The particles show a structure: {comparison}."
     else:
         sentence = f"The particles look like pure noise: {comparison}. Check poses, contrast and the picking."
     return Outcome(
