@@ -184,14 +184,16 @@ def _slice_table(model: ConformationModel, points: DecodedPoints, basis: Float[T
     return slice_table(lambda rows: model.added(points, basis[rows] * points.volume_ratio), len(basis), points.box)
 
 
-def slice_table(volumes: Callable[[Tensor], Tensor], rank: int, box: int) -> Float[Tensor, "v r2"]:
+def slice_table(volumes: Callable[[slice], Tensor], rank: int, box: int) -> Float[Tensor, "v r2"]:
     """Rows for :func:`extract_slices` of so many volumes, which ``volumes`` gives some at a time, by their numbers."""
     side, table = PADDING * box, None
-    for rows in torch.arange(rank).split(VOLUMES_AT_ONCE):
+    for start in range(0, rank, VOLUMES_AT_ONCE):
+        rows = slice(start, min(start + VOLUMES_AT_ONCE, rank))
         coefficients = fourier_from_volume(volumes(rows)).flatten(1)
         if table is None:
             table = coefficients.real.new_empty(side * side * (side // 2 + 1), 2 * rank)
-        table[:, rows], table[:, rank + rows] = coefficients.real.T, coefficients.imag.T
+        imaginary = slice(rank + rows.start, rank + rows.stop)
+        table[:, rows], table[:, imaginary] = coefficients.real.T, coefficients.imag.T
     assert table is not None
     return table
 

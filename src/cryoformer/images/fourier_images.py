@@ -83,9 +83,10 @@ class Images(ABC):
         """
 
     def batches(self, rows: Iterable[Tensor]) -> "Iterator[tuple[Tensor, FourierImages]]":
-        """These batches of rows, each with its images."""
+        """These batches of rows, each with its images; empty ones, where a process has nothing to do, are left out."""
         for some in rows:
-            yield some, self.take(some)
+            if len(some):
+                yield some, self.take(some)
 
     def draw(self, rows: Int[Tensor, " m"]) -> "FourierImages":
         """These rows of all, which ascend, in memory: every process has those that it holds."""

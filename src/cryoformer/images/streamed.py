@@ -85,7 +85,7 @@ class StreamedImages(Images):
 
     def batches(self, rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, FourierImages]]:
         """Batches in this order, the next ones read while the work on one goes on."""
-        return read_ahead(self.take, rows)
+        return read_ahead(self.take, (some for some in rows if len(some)))
 
     def crop(self, box: int) -> Images:
         if box == self.box:

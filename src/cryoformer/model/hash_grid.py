@@ -88,7 +88,8 @@ class HashGrid(nn.Module):
         values = torch.empty(len(points), self.levels, 8, dtype=self.table.dtype)
         for level in range(self.levels):
             rows, weights = self._corners(points.to(self.table.dtype), level)
-            columns[:, level], values[:, level] = rows, weights
+            # The matrix is made on the CPU, where scipy is.
+            columns[:, level], values[:, level] = rows.cpu(), weights.cpu()
         return EncodingMatrix.from_rows(columns.view(-1, 8), values.view(-1, 8), len(self.table)).to(self.table.device)
 
     def _corners(self, points: Float[Tensor, "p 3"], level: int) -> tuple[Int[Tensor, "p 8"], Float[Tensor, "p 8"]]:

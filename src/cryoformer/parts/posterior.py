@@ -67,7 +67,7 @@ def part_log_likelihoods(
     weights, basis = low_rank(states)
     voxels = region.reshape(-1).nonzero()[:, 0]
 
-    def volumes(rows: Tensor) -> Tensor:
+    def volumes(rows: slice) -> Tensor:
         full = basis.new_zeros(len(rows), box**3)
         full[:, voxels] = basis[rows]
         return full.view(-1, box, box, box)
