@@ -68,7 +68,7 @@ def part_log_likelihoods(
     voxels = region.reshape(-1).nonzero()[:, 0]
 
     def volumes(rows: slice) -> Tensor:
-        full = basis.new_zeros(len(rows), box**3)
+        full = basis.new_zeros(len(basis[rows]), box**3)
         full[:, voxels] = basis[rows]
         return full.view(-1, box, box, box)
 
