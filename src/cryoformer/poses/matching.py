@@ -17,7 +17,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
-from cryoformer.reconstruct.images import FourierImages
+from cryoformer.images.fourier_images import FourierImages
 
 # Numbers in a tile of scores: it should stay in the cache from the product to the exponentials.
 TILE = 2**21

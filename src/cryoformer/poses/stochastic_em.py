@@ -22,14 +22,14 @@ from cryoformer.imaging.projection import grid_points
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
     SlicePlane,
-    fold_mirror_plane,
+    add_friedel_mates,
     insert_slices,
     interpolate_slices,
     padded_shape,
     volume_from_fourier,
 )
 from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
-from cryoformer.reconstruct.normal_equations import padded_radii
+from cryoformer.linear.normal_equations import padded_radii
 
 # Posterior weights below this share of an image's largest are left out.
 LEAST_WEIGHT = math.exp(-11.0)
@@ -78,9 +78,9 @@ class DecayingEquations:
         """The map up to a band's edge, with a Wiener prior from the power per shell of the sums themselves."""
         shape, box = padded_shape(self.box), self.box
         right, left = torch.view_as_real(self.right.view(shape)).clone(), self.left.view(*shape, 1).clone()
-        fold_mirror_plane(right[..., :1], 1.0)
-        fold_mirror_plane(right[..., 1:], -1.0)
-        fold_mirror_plane(left, 1.0)
+        add_friedel_mates(right[..., :1], 1.0)
+        add_friedel_mates(right[..., 1:], -1.0)
+        add_friedel_mates(left, 1.0)
         left, radius = left[..., 0], padded_radii(box)
         shell = radius.round().long().clamp(max=box)
         mean = _mean_by(shell, left, torch.ones_like(left))

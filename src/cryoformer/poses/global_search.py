@@ -1,0 +1,155 @@
+r"""All poses of all images against a map: an even grid first, the best few places of it by Gauss-Newton after.
+
+The grid compares a narrow band, where its steps are small against what the band can tell. Of every image the views
+with the highest scores are kept that lie apart from each other: its modes. Each is then followed uphill at growing
+bands (:mod:`.posterior`), and those that fall far behind the best are dropped.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import roma
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.fourier import shift_phases
+from cryoformer.imaging.rotations import uniform_rotations
+from cryoformer.poses.matching import BandImages, score_tiles, views
+from cryoformer.poses.posterior import PosePrior, SlopedDensity, pose_steps, turned
+
+MODES = 8
+# Candidates of a grid that modes are chosen from, and how far apart modes are.
+CANDIDATES = 48
+APART_DEGREES = 22.0
+# A mode whose log likelihood is so far behind the best has no say.
+FAR_BEHIND = 12.0
+
+
+@dataclass(frozen=True)
+class PoseModes:
+    """m possible poses of each of n images.
+
+    Attributes:
+        rotations: R, each.
+        shifts: in Angstrom, relative to where the images are.
+        log_likelihood: minus infinity where a mode is not there.
+    """
+
+    rotations: Float[Tensor, "n m 3 3"]
+    shifts: Float[Tensor, "n m 2"]
+    log_likelihood: Float[Tensor, "n m"]
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @property
+    def weights(self) -> Float[Tensor, "n m"]:
+        """How probable each mode of an image is."""
+        return torch.softmax(self.log_likelihood, dim=1)
+
+    def best(self) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 2"]]:
+        """Rotation and shift of every image's most probable mode."""
+        place = self.log_likelihood.argmax(dim=1)
+        rows = torch.arange(len(self))
+        return self.rotations[rows, place], self.shifts[rows, place]
+
+    def present(self) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
+        """Images and modes that are there."""
+        image, mode = (self.log_likelihood > -torch.inf).nonzero().T
+        return image, mode
+
+    def trimmed(self, behind: float = FAR_BEHIND) -> "PoseModes":
+        """Without modes that are far behind the best, those left packed to the front."""
+        score = self.log_likelihood
+        score = score.masked_fill(score < score.amax(dim=1, keepdim=True) - behind, -torch.inf)
+        score, order = score.sort(dim=1, descending=True)
+        most = int((score > -torch.inf).sum(dim=1).max())
+        rows, order = torch.arange(len(self))[:, None], order[:, :most]
+        return PoseModes(self.rotations[rows, order], self.shifts[rows, order], score[:, :most])
+
+
+def grid_search(
+    images: BandImages,
+    volume: Float[Tensor, "d d d"],
+    grid: Float[Tensor, "r 3 3"],
+    shifts: Float[Tensor, "t 2"],
+    progress: Callable[[int], None] = lambda done: None,
+) -> PoseModes:
+    """The best places of a grid for every image, apart from each other.
+
+    Args:
+        images: of the band that is compared.
+        volume: [z, y, x], of the box of the images.
+    """
+    n, count = len(images), min(CANDIDATES, len(grid))
+    slices = views(volume, images.plane, grid)
+    place, score = torch.empty(n, MODES, dtype=torch.long), torch.empty(n, MODES)
+    for tile in score_tiles(images, slices, shifts):
+        by_view, shift = tile.scores.max(dim=1)
+        values, view = by_view.topk(count, dim=1)
+        chosen, best = _apart(grid[view], values)
+        view = view.gather(1, chosen)
+        here = slice(tile.start, tile.start + len(view))
+        place[here], score[here] = shift.gather(1, view) * len(grid) + view, best
+        progress(tile.start + len(view))
+    return PoseModes(grid[place % len(grid)], shifts[place // len(grid)], score)
+
+
+def _apart(
+    rotations: Float[Tensor, "b c 3 3"], scores: Float[Tensor, "b c"]
+) -> tuple[Int[Tensor, "b m"], Float[Tensor, "b m"]]:
+    """The best of some candidates, then the best of those that lie apart from it, and so on; and their scores."""
+    least = 1 + 2 * math.cos(math.radians(APART_DEGREES))
+    flat, left = rotations.flatten(2), scores.clone()
+    rows = torch.arange(len(scores))
+    places, found = [], []
+    for _ in range(MODES):
+        value, place = left.max(dim=1)
+        trace = torch.einsum("bci,bi->bc", flat, flat[rows, place])
+        left = left.masked_fill(trace > least, -torch.inf)
+        places.append(place)
+        found.append(value)
+    return torch.stack(places, dim=1), torch.stack(found, dim=1)
+
+
+def climb(
+    images: Images,
+    density: SlopedDensity,
+    modes: PoseModes,
+    prior: PosePrior,
+    steps: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PoseModes:
+    """Every mode after Gauss-Newton steps, with its log likelihood at the band of ``images`` (which are not shifted).
+
+    ``prior`` holds a mode near where it was: how far the search before may have been off.
+    """
+    image, mode = modes.present()
+    rotations, shifts = modes.rotations.clone(), modes.shifts.clone()
+    score = torch.full_like(modes.log_likelihood, -torch.inf)
+    for some in torch.arange(len(image)).split(images.batch):
+        i, m = image[some], mode[some]
+        batch = at(images.take(i), rotations[i, m], shifts[i, m])
+        start = torch.zeros(len(some), 5 + density.components)
+        step = pose_steps(batch, density, start, prior, steps)
+        rotations[i, m] = roma.special_procrustes(turned(rotations[i, m], step.mean[:, :3]))
+        shifts[i, m] += step.mean[:, 3:5]
+        score[i, m] = step.log_posterior
+        progress(int(i[-1]) + 1)
+    return replace(modes, rotations=rotations, shifts=shifts, log_likelihood=score)
+
+
+def at(
+    images: FourierImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]
+) -> FourierImages:
+    """Images that are not shifted at these poses."""
+    back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
+    return replace(images, rotations=rotations, coefficients=images.coefficients * back)
+
+
+def search_grid(count: int, seed: int) -> Float[Tensor, "r 3 3"]:
+    """An even set of rotations."""
+    return torch.from_numpy(uniform_rotations(count, seed)).float()
