@@ -142,9 +142,7 @@ def climb(
     return replace(modes, rotations=rotations, shifts=shifts, log_likelihood=score)
 
 
-def at(
-    images: FourierImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]
-) -> FourierImages:
+def at(images: FourierImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> FourierImages:
     """Images that are not shifted at these poses."""
     back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
     return replace(images, rotations=rotations, coefficients=images.coefficients * back)

@@ -53,9 +53,7 @@ class MapComparison:
         values = _sample(reference[None, None], self.points[None] + centre)[0]
         self.values = (values - values.mean()) / (values - values.mean()).norm()
 
-    def correlations(
-        self, rotations: Float[Tensor, "r 3 3"], shifts: Float[Tensor, "r 3"]
-    ) -> Float[Tensor, " r"]:
+    def correlations(self, rotations: Float[Tensor, "r 3 3"], shifts: Float[Tensor, "r 3"]) -> Float[Tensor, " r"]:
         """Of the reference about its centre of mass and the other map at R x + s from its own."""
         found = []
         for some in torch.arange(len(rotations)).split(256):
@@ -74,7 +72,6 @@ class MapComparison:
 
         found = minimize(loss, np.zeros(6), method="Powell", options={"xtol": 1e-2, "ftol": 1e-4, "maxiter": 6})
         return Rotation.from_rotvec(found.x[:3] * 0.1).as_matrix() @ rotation, found.x[3:], -float(found.fun)
-
 
     def whole_shift(self, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, " 3"]) -> np.ndarray:
         """The shift about the centres of the boxes that one about the centres of mass means."""
@@ -109,9 +106,7 @@ def self_alignments(volume: Float[Tensor, "d d d"], least: float, most: int, see
     return sorted(found, key=lambda each: -each.correlation)[:most]
 
 
-def best_rotations(
-    comparison: MapComparison, seed: int, least: float = -1.0
-) -> list[Float[np.ndarray, "3 3"]]:
+def best_rotations(comparison: MapComparison, seed: int, least: float = -1.0) -> list[Float[np.ndarray, "3 3"]]:
     """Peaks of the correlation over all rotations, best first; identity's neighbourhood counts as one."""
     grid = uniform_rotations(VIEWS, seed)
     scores = comparison.correlations(torch.tensor(grid).float(), torch.zeros(VIEWS, 3)).numpy()

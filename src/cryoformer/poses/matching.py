@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 # Numbers in a tile of scores: it should stay in the cache from the product to the exponentials.
 TILE = 2**21

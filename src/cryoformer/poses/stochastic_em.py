@@ -11,6 +11,7 @@ instead, posteriors stay flat and the map stays round), no annealing, a soft sph
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +24,28 @@ from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
     SlicePlane,
     add_friedel_mates,
+    fourier_from_volume,
     insert_slices,
     interpolate_slices,
     padded_shape,
     volume_from_fourier,
 )
-from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
 from cryoformer.linear.normal_equations import padded_radii
+from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
 
 # Posterior weights below this share of an image's largest are left out.
 LEAST_WEIGHT = math.exp(-11.0)
 # A view that differs by this share of the finest detail's size differs visibly: 2 / (0.6 k) radians between views.
 VIEW_STEP = 2.0 / 0.6
+LEAST_VIEWS = 576
+# A grid of shifts has a step of this share of the finest detail.
+SHIFT_STEP = 0.4
+BALL = 0.42  # of the box: where density may be
+FORGET = 0.08
+# Density may not be negative in bands below this share of the last.
+POSITIVE_BELOW = 0.88
+# A band grows when pseudo half-maps agree by this much at its edge.
+LEAST_AGREEMENT = 0.5
 
 
 def view_count(shells: float, share: float = 1.0) -> int:
@@ -50,23 +61,20 @@ class DecayingEquations:
         self.right = torch.zeros(voxels, dtype=torch.complex64)
         self.left = torch.zeros(voxels)
 
-    def add(
-        self,
-        plane: SlicePlane,
-        rotations: Float[Tensor, "r 3 3"],
-        right: Complex[Tensor, "r m"],
-        left: Float[Tensor, "r m"],
-        share: float,
-    ) -> None:
-        """Sums of a batch, already weighted, at these views; what was there before keeps 1 - share."""
+    def forget(self, share: float) -> None:
+        """What was added before keeps 1 - share of its weight."""
         self.right.mul_(1 - share)
         self.left.mul_(1 - share)
+
+    def add(
+        self, plane: SlicePlane, rotations: Float[Tensor, "r 3 3"], right: Complex[Tensor, "r m"], left: Float[Tensor, "r m"]
+    ) -> None:
+        """Sums at these views, already weighted."""
         for some in torch.arange(len(rotations)).split(max(1, TILE // (4 * len(plane.index)))):
             where = interpolate_slices(plane, rotations[some])
-            insert_slices(
-                self.right, torch.complex(right[some].real, right[some].imag * where.conjugate) * share, where
-            )
-            insert_slices(self.left, left[some] * share, where)
+            values = right[some]
+            insert_slices(self.right, torch.complex(values.real, values.imag * where.conjugate), where)
+            insert_slices(self.left, left[some], where)
 
     def merged_with(self, other: "DecayingEquations") -> "DecayingEquations":
         """The sums of both."""
@@ -141,12 +149,110 @@ def expectation(images: BandImages, slices: Complex[Tensor, "r m"], shifts: Floa
             total = torch.zeros(b).index_add_(0, image, weights)
             weights /= total[image]
             shift, view = candidate // r, candidate % r
-            order = view.argsort()
-            entries, view, image = weights[order], view[order], image[order]
-            matrix = torch.sparse_coo_tensor(torch.stack([view, image * t + shift[order]]), entries, (r, b * t))
-            right += torch.sparse.mm(matrix, tile.rows)
-            left += torch.sparse.mm(torch.sparse_coo_tensor(torch.stack([view, image]), entries, (r, b)), tile.weight)
+            right += torch.sparse.mm(_sparse(view, image * t + shift, weights, (r, b * t)), tile.rows)
+            left += torch.sparse.mm(_sparse(view, image, weights, (r, b)), tile.weight)
         marginal[here] = best[here] + (total / (t * r)).log()
-    return Batch(
-        torch.view_as_complex(right.view(r, m, 2)), left, best, marginal, place % r, place // r
-    )
+    return Batch(torch.view_as_complex(right.view(r, m, 2)), left, best, marginal, place % r, place // r)
+
+
+def _sparse(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape, check_invariants=False)
+
+
+@dataclass(frozen=True)
+class Marching:
+    """How a run goes: bands in shells, steps at each, images in a batch.
+
+    Attributes:
+        first, last: the band at the beginning and at the end.
+        steps: at the first and at every later half shell.
+        batch: images of the first and of the last step.
+    """
+
+    first: float
+    last: float
+    steps: int = 14
+    batch: tuple[int, int] = (200, 500)
+
+    @property
+    def bands(self) -> list[float]:
+        """The band of every step."""
+        halves = [self.first + 0.5 * i for i in range(round(2 * (self.last - self.first)) + 1)]
+        return [halves[0]] * self.steps + [band for band in halves for _ in range(self.steps)]
+
+
+@dataclass(frozen=True)
+class StochasticMap:
+    """A map, how far its band has come, and what the last batch said.
+
+    Attributes:
+        volume: [z, y, x].
+        shells: the band it was compared in last.
+        agreement: Fourier correlation of pseudo half-maps (every second batch, same assignments) at the band's edge.
+    """
+
+    volume: Float[Tensor, "d d d"]
+    shells: float
+    agreement: float
+
+
+def stochastic_map(
+    images: BandImages,
+    marching: Marching,
+    reach_angstrom: float,
+    seed: int,
+    start: Float[Tensor, "d d d"] | None = None,
+    progress: Callable[[float, str], None] = lambda share, said: None,
+) -> StochasticMap:
+    """A map from nothing, or on from ``start``.
+
+    Args:
+        reach_angstrom: how far particles lie from the centre of their image, at most, along an axis.
+    """
+    generator, box = np.random.default_rng(seed), images.plane.box
+    halves = np.array_split(generator.permutation(len(images)), 2)
+    sums, ball = [DecayingEquations(box) for _ in halves], soft_ball(box, BALL)
+    bands, volume, done = marching.bands, start, marching.first
+    for step, shells in enumerate(bands):
+        if shells > done and _agreement(sums, done, ball) < LEAST_AGREEMENT:
+            shells = done
+        done, half = shells, step % 2
+        progressed = step / max(1, len(bands) - 1)
+        size = round(marching.batch[0] + progressed * (marching.batch[1] - marching.batch[0]))
+        rows = generator.choice(halves[half], min(size, len(halves[half])), replace=False)
+        batch = images.take(torch.from_numpy(rows)).band(shells)
+        if volume is None or (start is None and step < 2):
+            rotations = _even_rotations(len(rows), generator)
+            sums[half].add(batch.plane, rotations, batch.data, batch.weight)
+        else:
+            rotations = _even_rotations(max(LEAST_VIEWS, view_count(shells)), generator)
+            shifts = shift_grid(*shift_steps(images.side_angstrom, reach_angstrom, shells))
+            found = expectation(batch, views(volume, batch.plane, rotations), shifts)
+            # A half is added to in every second step.
+            share = max(2 * FORGET, 2 / (step + 1)) if step > 6 else 0.5
+            sums[half].forget(share if step > 1 else 1.0)
+            sums[half].add(batch.plane, rotations, found.right * share, found.left * share)
+            progress(progressed, f"band {shells:g}, log likelihood {float(found.marginal.mean()):.1f}")
+        volume = sums[0].merged_with(sums[1]).solve(shells) * ball
+        if shells < POSITIVE_BELOW * marching.last:
+            volume = volume.clamp_min(0)
+    assert volume is not None
+    return StochasticMap(volume, done, _agreement(sums, done, ball))
+
+
+def shift_steps(side_angstrom: float, reach_angstrom: float, shells: float) -> tuple[float, int]:
+    """Step and number of steps either way of a grid of shifts that reaches so far and is fine enough for a band."""
+    number = max(1, math.ceil(reach_angstrom * shells / side_angstrom / SHIFT_STEP))
+    return reach_angstrom / number, number
+
+
+def _agreement(sums: list[DecayingEquations], shells: float, ball: Tensor) -> float:
+    """Correlation of the maps of two halves in the outer shell of the band."""
+    one, other = (fourier_from_volume(each.solve(shells) * ball) for each in sums)
+    edge = (padded_radii(ball.shape[-1]) - shells + 0.5).abs() <= 0.5
+    cross = (one * other.conj()).real[edge].sum()
+    return float(cross / (one[edge].abs().square().sum() * other[edge].abs().square().sum()).sqrt().clamp_min(1e-12))
+
+
+def _even_rotations(count: int, generator: np.random.Generator) -> Float[Tensor, "r 3 3"]:
+    return torch.from_numpy(uniform_rotations(count, int(generator.integers(2**31)))).float()

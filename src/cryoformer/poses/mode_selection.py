@@ -1,0 +1,100 @@
+r"""Which of its possible poses an image has, by expectation maximisation over these alone.
+
+A map that was found at low resolution may be more symmetric than its particle: a spike of three chains, one of them
+open, comes out with three alike. Every image then has as many equally good views as the map lays on itself in. Those
+are added to what a search found, weights are drawn at random, and map and weights are improved in turn, in a band
+wide enough to tell the views apart: within some six steps one of them gathers nearly all weight.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.images.fourier_images import Images
+from cryoformer.poses.global_search import PoseModes
+from cryoformer.poses.map_alignment import Alignment
+from cryoformer.poses.matching import BandImages, views
+from cryoformer.poses.stochastic_em import BALL, DecayingEquations, soft_ball
+
+STEPS = 16
+# Less than this share of the images changed its best mode: nothing more will come.
+SETTLED = 0.003
+# Width of the random log weights at the beginning.
+DISORDER = 3.0
+LEAST_WEIGHT = 1e-3
+
+
+def with_equivalents(modes: PoseModes, alignments: Sequence[Alignment], pixel_size_angstrom: float) -> PoseModes:
+    """The modes, and those that a map's alignments with itself make of every image's best one.
+
+    V(x) = V(M x + s), so the view at R with the shift d is that at R M^T with d - (R M^T s)_xy.
+    """
+    rotation, shift = modes.best()
+    rotations, shifts = [modes.rotations], [modes.shifts]
+    for each in alignments:
+        turned = rotation @ torch.from_numpy(each.rotation.T).float()
+        moved = (turned @ torch.from_numpy(each.shift).float())[:, :2] * pixel_size_angstrom
+        rotations.append(turned[:, None])
+        shifts.append((shift - moved)[:, None])
+    best = modes.log_likelihood.amax(dim=1, keepdim=True)
+    score = torch.cat([modes.log_likelihood, best.expand(-1, len(alignments))], dim=1)
+    return PoseModes(torch.cat(rotations, dim=1), torch.cat(shifts, dim=1), score)
+
+
+def select_modes(
+    images: Images,
+    modes: PoseModes,
+    shells: float,
+    seed: int,
+    progress: Callable[[float, str], None] = lambda share, said: None,
+) -> tuple[PoseModes, Float[Tensor, "d d d"]]:
+    """The modes with the log likelihoods that they have under the map they give; and that map.
+
+    Args:
+        images: not shifted.
+        shells: the band that is compared.
+    """
+    ball, disorder = soft_ball(images.box, BALL), torch.randn(modes.log_likelihood.shape, generator=_generator(seed))
+    weights = torch.softmax(modes.log_likelihood + DISORDER * disorder, dim=1)
+    best, volume = modes.log_likelihood.argmax(dim=1), ball
+    for step in range(STEPS):
+        volume = _map(images, modes, weights, shells) * ball
+        modes = _scored(images, modes, volume, shells)
+        weights, before, best = modes.weights, best, modes.log_likelihood.argmax(dim=1)
+        changed = float((best != before).float().mean())
+        gain = float(torch.logsumexp(modes.log_likelihood, dim=1).mean())
+        progress((step + 1) / STEPS, f"log likelihood {gain:.2f}, {100 * changed:.1f} % of the images changed")
+        if step > 2 and changed < SETTLED:
+            break
+    return modes, volume
+
+
+def _map(images: Images, modes: PoseModes, weights: Float[Tensor, "n m"], shells: float) -> Float[Tensor, "d d d"]:
+    sums = DecayingEquations(images.box)
+    image, mode = (weights > LEAST_WEIGHT).nonzero().T
+    for some in torch.arange(len(image)).split(images.batch):
+        i, m = image[some], mode[some]
+        batch = BandImages.of(images.take(i)).band(shells)
+        share = weights[i, m][:, None]
+        data = batch.data * batch.phases(modes.shifts[i, m])
+        sums.add(batch.plane, modes.rotations[i, m], data * share, batch.weight * share)
+    return sums.solve(shells)
+
+
+def _scored(images: Images, modes: PoseModes, volume: Float[Tensor, "d d d"], shells: float) -> PoseModes:
+    score = torch.full_like(modes.log_likelihood, -torch.inf)
+    image, mode = modes.present()
+    for some in torch.arange(len(image)).split(images.batch):
+        i, m = image[some], mode[some]
+        batch = BandImages.of(images.take(i)).band(shells)
+        slices = views(volume, batch.plane, modes.rotations[i, m])
+        product = (slices.conj() * batch.data * batch.phases(modes.shifts[i, m])).real
+        score[i, m] = (2 * product - batch.weight * slices.abs().square()).sum(dim=1)
+    return replace(modes, log_likelihood=score)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
