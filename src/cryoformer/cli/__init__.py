@@ -17,7 +17,7 @@ from cryoformer.errors import InputError, ProcessLost, SharedInputError
 
 # Modules of this folder that hold commands, in the order of a project, which is that of --help.
 COMMANDS = (
-    "simulate", "files", "convert", "refine", "train", "analyze", "view", "validate",
+    "simulate", "files", "convert", "abinitio", "refine", "train", "analyze", "view", "validate",
     "baseline", "compare", "benchmark",
 )  # fmt: skip
 DESCRIPTION = "Continuous heterogeneous reconstruction for cryo-EM."
@@ -118,6 +118,6 @@ def _read_plugins(given: list[str]) -> list[str]:
 def _how_to_go_on(given: list[str]) -> str:
     if given[:1] == ["train"]:
         return f"go on with: {shlex.join(['cryoformer', *given, *([] if '--resume' in given else ['--resume'])])}"
-    if given[:1] in (["benchmark"], ["refine"]):
+    if given[:1] in (["benchmark"], ["refine"], ["abinitio"]):
         return f"go on with: {shlex.join(['cryoformer', *given])}"
     return f"start again with: {shlex.join(['cryoformer', *given])}"

@@ -57,15 +57,14 @@ def open_particle_file(
     if no_ctf:
         ctf = None
     if poses is not None or ctf is not None:
-        if poses is None or (ctf is None and not no_ctf):
-            given, missing = ("poses", "ctf") if ctf is None else ("ctf", "poses")
-            or_none = ", or --no-ctf if the images have no CTF or are corrected for it" if ctf is None else ""
+        if ctf is None and not no_ctf:
             raise InputError(
-                f"--{given} is given without --{missing}; cryoDRGN's files belong together: give both{or_none}"
+                "--poses is given without --ctf; cryoDRGN's files belong together: give both, or --no-ctf if the images "
+                "have no CTF or are corrected for it"
             )
         if kind is None:
             raise InputError(f"{path}: cannot be read as images; expected .mrcs, .mrc, .txt, .star or .cs")
-        return CryodrgnFile(kind(path, folder), Path(poses), None if ctf is None else Path(ctf))
+        return CryodrgnFile(kind(path, folder), None if poses is None else Path(poses), None if ctf is None else Path(ctf))
     if kind is None:
         raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(TABLES)}); give {SUPPORTED}")
     return kind(path, folder, no_ctf=no_ctf)

@@ -1,1 +1,1 @@
-"""Poses: posteriors, refinement, and whether they are good enough."""
+"""Poses: found from nothing, posteriors, refinement, and whether they are good enough."""

@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import shift_phases
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.poses.matching import BandImages, score_tiles, views
+from cryoformer.poses.matching import BandImages, score_tiles, shift_grid, views
 from cryoformer.poses.posterior import PosePrior, SlopedDensity, pose_steps, turned
+from cryoformer.poses.stochastic_em import shift_steps, view_count
 
+VIEWS = 4608  # at least: some 15 degrees apart
+SEARCH_BATCH = 1024
+SHIFT_STEP = 0.3  # of the finest detail
 MODES = 8
 # Candidates of a grid that modes are chosen from, and how far apart modes are.
 CANDIDATES = 48
@@ -71,21 +75,37 @@ class PoseModes:
         return PoseModes(self.rotations[rows, order], self.shifts[rows, order], score[:, :most])
 
 
-def grid_search(
-    images: BandImages,
+def search(
+    images: Images,
     volume: Float[Tensor, "d d d"],
-    grid: Float[Tensor, "r 3 3"],
-    shifts: Float[Tensor, "t 2"],
+    shells: float,
+    reach_angstrom: float,
+    seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PoseModes:
-    """The best places of a grid for every image, apart from each other.
+    """The best places of a grid over all rotations and shifts for every image, apart from each other.
 
     Args:
-        images: of the band that is compared.
+        images: not shifted.
         volume: [z, y, x], of the box of the images.
+        shells: the band that is compared.
     """
+    grid = torch.from_numpy(uniform_rotations(max(VIEWS, view_count(shells)), seed)).float()
+    shifts = shift_grid(*shift_steps(images.box * images.pixel_size_angstrom, reach_angstrom, shells, SHIFT_STEP))
+    found, slices = list[PoseModes](), torch.empty(0)
+    for rows, some in images.batches(images.every(SEARCH_BATCH)):
+        band = BandImages.of(some).band(shells)
+        slices = slices if len(slices) else views(volume, band.plane, grid)
+        found.append(_search(band, slices, grid, shifts))
+        progress(int(rows[-1]) + 1)
+    parts = (torch.cat([getattr(each, name) for each in found]) for name in ("rotations", "shifts", "log_likelihood"))
+    return PoseModes(*parts)
+
+
+def _search(
+    images: BandImages, slices: Complex[Tensor, "r m"], grid: Float[Tensor, "r 3 3"], shifts: Float[Tensor, "t 2"]
+) -> PoseModes:
     n, count = len(images), min(CANDIDATES, len(grid))
-    slices = views(volume, images.plane, grid)
     place, score = torch.empty(n, MODES, dtype=torch.long), torch.empty(n, MODES)
     for tile in score_tiles(images, slices, shifts):
         by_view, shift = tile.scores.max(dim=1)
@@ -94,7 +114,6 @@ def grid_search(
         view = view.gather(1, chosen)
         here = slice(tile.start, tile.start + len(view))
         place[here], score[here] = shift.gather(1, view) * len(grid) + view, best
-        progress(tile.start + len(view))
     return PoseModes(grid[place % len(grid)], shifts[place // len(grid)], score)
 
 
@@ -132,7 +151,10 @@ def climb(
     score = torch.full_like(modes.log_likelihood, -torch.inf)
     for some in torch.arange(len(image)).split(images.batch):
         i, m = image[some], mode[some]
-        batch = at(images.take(i), rotations[i, m], shifts[i, m])
+        batch = images.take(i)
+        # Images that are sampled more coarsely than others have rotations of a smaller scale.
+        scale = batch.rotations[:, :1].norm(dim=2, keepdim=True)
+        batch = at(batch, scale * rotations[i, m], shifts[i, m])
         start = torch.zeros(len(some), 5 + density.components)
         step = pose_steps(batch, density, start, prior, steps)
         rotations[i, m] = roma.special_procrustes(turned(rotations[i, m], step.mean[:, :3]))
@@ -146,8 +168,3 @@ def at(images: FourierImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[T
     """Images that are not shifted at these poses."""
     back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
     return replace(images, rotations=rotations, coefficients=images.coefficients * back)
-
-
-def search_grid(count: int, seed: int) -> Float[Tensor, "r 3 3"]:
-    """An even set of rotations."""
-    return torch.from_numpy(uniform_rotations(count, seed)).float()

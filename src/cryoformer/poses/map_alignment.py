@@ -13,11 +13,11 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.rotations import uniform_rotations
 
 VIEWS = 4608  # some 15 degrees apart
-REFINED = 6
+REFINED = 4
 # Rotations that differ by less are taken for one.
 APART_DEGREES = 25.0
 MIRROR = np.diag([1.0, 1.0, -1.0])
@@ -46,7 +46,7 @@ class MapComparison:
         box = reference.shape[-1]
         self.box, self.other = box, other[None, None]
         points = grid_points(box, 1.0)
-        coarse = (points % max(1, box // 16) == 0).all(dim=1) & (points.norm(dim=1) < radius * box)
+        coarse = (points % max(1, round(box / 16)) == 0).all(dim=1) & (points.norm(dim=1) < radius * box)
         centre, self.other_centre = (_centre_of_mass(each, radius) for each in (reference, other))
         self.points = points[coarse]
         self.centre = centre.numpy().astype(np.float64)
@@ -70,7 +70,7 @@ class MapComparison:
             turned = Rotation.from_rotvec(x[:3] * 0.1).as_matrix() @ rotation
             return -float(self.correlations(torch.tensor(turned[None]).float(), torch.tensor(x[None, 3:]).float())[0])
 
-        found = minimize(loss, np.zeros(6), method="Powell", options={"xtol": 1e-2, "ftol": 1e-4, "maxiter": 6})
+        found = minimize(loss, np.zeros(6), method="Powell", options={"xtol": 1e-2, "ftol": 1e-4, "maxiter": 4})
         return Rotation.from_rotvec(found.x[:3] * 0.1).as_matrix() @ rotation, found.x[3:], -float(found.fun)
 
     def whole_shift(self, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, " 3"]) -> np.ndarray:
@@ -95,7 +95,7 @@ def align_maps(reference: Float[Tensor, "d d d"], other: Float[Tensor, "d d d"],
 
 
 def self_alignments(volume: Float[Tensor, "d d d"], least: float, most: int, seed: int = 0) -> list[Alignment]:
-    """How a map is to be turned to lie on itself with a correlation of at least ``least``, identity aside; best first."""
+    """How a map is to be turned to lie on itself with a correlation of at least ``least``, not as it is; best first."""
     comparison = MapComparison(volume, volume)
     found: list[Alignment] = []
     for rotation in best_rotations(comparison, seed, least - 0.15)[: 3 * most]:

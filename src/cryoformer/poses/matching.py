@@ -96,7 +96,7 @@ def shift_grid(step_angstrom: float, reach: int) -> Float[Tensor, "t 2"]:
 
 @dataclass(frozen=True)
 class ScoreTile:
-    """Scores of the images ``start`` .. ``start + b`` at all shifts and views; the rows that they are the products of."""
+    """Scores of the images ``start`` .. ``start + b`` at all shifts and views, and the rows that they come from."""
 
     start: int
     scores: Float[Tensor, "b t r"]

@@ -24,7 +24,8 @@ STEPS = 16
 SETTLED = 0.003
 # Width of the random log weights at the beginning.
 DISORDER = 3.0
-LEAST_WEIGHT = 1e-3
+LEAST_WEIGHT = 5e-3
+BATCH = 1024
 
 
 def with_equivalents(modes: PoseModes, alignments: Sequence[Alignment], pixel_size_angstrom: float) -> PoseModes:
@@ -58,11 +59,12 @@ def select_modes(
         shells: the band that is compared.
     """
     ball, disorder = soft_ball(images.box, BALL), torch.randn(modes.log_likelihood.shape, generator=_generator(seed))
+    band = _gathered(images, shells)
     weights = torch.softmax(modes.log_likelihood + DISORDER * disorder, dim=1)
     best, volume = modes.log_likelihood.argmax(dim=1), ball
     for step in range(STEPS):
-        volume = _map(images, modes, weights, shells) * ball
-        modes = _scored(images, modes, volume, shells)
+        volume = _map(band, modes, weights, shells) * ball
+        modes = _scored(band, modes, volume)
         weights, before, best = modes.weights, best, modes.log_likelihood.argmax(dim=1)
         changed = float((best != before).float().mean())
         gain = float(torch.logsumexp(modes.log_likelihood, dim=1).mean())
@@ -72,24 +74,30 @@ def select_modes(
     return modes, volume
 
 
-def _map(images: Images, modes: PoseModes, weights: Float[Tensor, "n m"], shells: float) -> Float[Tensor, "d d d"]:
-    sums = DecayingEquations(images.box)
+def _gathered(images: Images, shells: float) -> BandImages:
+    """A band of all images, in memory: some two kilobytes each."""
+    parts = [BandImages.of(some).band(shells) for _, some in images.batches(images.every())]
+    data, weight = (torch.cat([getattr(part, name) for part in parts]) for name in ("data", "weight"))
+    return replace(parts[0], data=data, weight=weight)
+
+
+def _map(images: BandImages, modes: PoseModes, weights: Float[Tensor, "n m"], shells: float) -> Float[Tensor, "d d d"]:
+    sums = DecayingEquations(images.plane.box)
     image, mode = (weights > LEAST_WEIGHT).nonzero().T
-    for some in torch.arange(len(image)).split(images.batch):
+    for some in torch.arange(len(image)).split(BATCH):
         i, m = image[some], mode[some]
-        batch = BandImages.of(images.take(i)).band(shells)
-        share = weights[i, m][:, None]
+        batch, share = images.take(i), weights[i, m][:, None]
         data = batch.data * batch.phases(modes.shifts[i, m])
         sums.add(batch.plane, modes.rotations[i, m], data * share, batch.weight * share)
     return sums.solve(shells)
 
 
-def _scored(images: Images, modes: PoseModes, volume: Float[Tensor, "d d d"], shells: float) -> PoseModes:
+def _scored(images: BandImages, modes: PoseModes, volume: Float[Tensor, "d d d"]) -> PoseModes:
     score = torch.full_like(modes.log_likelihood, -torch.inf)
     image, mode = modes.present()
-    for some in torch.arange(len(image)).split(images.batch):
+    for some in torch.arange(len(image)).split(BATCH):
         i, m = image[some], mode[some]
-        batch = BandImages.of(images.take(i)).band(shells)
+        batch = images.take(i)
         slices = views(volume, batch.plane, modes.rotations[i, m])
         product = (slices.conj() * batch.data * batch.phases(modes.shifts[i, m])).real
         score[i, m] = (2 * product - batch.weight * slices.abs().square()).sum(dim=1)

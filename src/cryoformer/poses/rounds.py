@@ -133,12 +133,18 @@ class Refinement:
 
 
 def refine_poses(
-    particles: Particles, settings: ImageSettings, cache: Path, checkpoint: Path, log: RunLog
+    particles: Particles,
+    settings: ImageSettings,
+    cache: Path,
+    checkpoint: Path,
+    log: RunLog,
+    over: Callable[[], bool] = lambda: False,
 ) -> Refinement:
     """Refine all poses, on from ``checkpoint`` where it exists.
 
     Args:
         cache: folder for images that do not fit the memory.
+        over: whether the time is over; asked before every round.
     """
     if checkpoint.exists():
         found = Refinement.load(checkpoint)
@@ -146,7 +152,7 @@ def refine_poses(
         side = float((particles.boxes * particles.pixel_sizes_angstrom).min())
         given = Poses.given(len(particles), side)
         found = Refinement(given, given, min(FIRST_BOX, particles.box - particles.box % 2))
-    while not found.settled:
+    while not found.settled and not over():
         found = _Round(particles, found, settings, cache, log).run()
         found.save(checkpoint)
         log.say(found.rounds[-1]["said"])

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryoformer.imaging.projection import grid_points
+from cryoformer.imaging.grids import half_volume_radii, voxel_radii
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import (
+    PADDING,
     SlicePlane,
     add_friedel_mates,
     fourier_from_volume,
@@ -30,7 +31,6 @@ from cryoformer.imaging.slices import (
     padded_shape,
     volume_from_fourier,
 )
-from cryoformer.linear.normal_equations import padded_radii
 from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
 
 # Posterior weights below this share of an image's largest are left out.
@@ -67,7 +67,11 @@ class DecayingEquations:
         self.left.mul_(1 - share)
 
     def add(
-        self, plane: SlicePlane, rotations: Float[Tensor, "r 3 3"], right: Complex[Tensor, "r m"], left: Float[Tensor, "r m"]
+        self,
+        plane: SlicePlane,
+        rotations: Float[Tensor, "r 3 3"],
+        right: Complex[Tensor, "r m"],
+        left: Float[Tensor, "r m"],
     ) -> None:
         """Sums at these views, already weighted."""
         for some in torch.arange(len(rotations)).split(max(1, TILE // (4 * len(plane.index)))):
@@ -82,14 +86,17 @@ class DecayingEquations:
         both.right, both.left = self.right + other.right, self.left + other.left
         return both
 
-    def solve(self, shells: float) -> Float[Tensor, "d d d"]:
-        """The map up to a band's edge, with a Wiener prior from the power per shell of the sums themselves."""
+    def solve(self, shells: float, count: float = 1.0) -> Float[Tensor, "d d d"]:
+        """The map up to a band's edge, with a Wiener prior from the power per shell of the sums themselves.
+
+        ``count``: the images say so many times as much as the sums of one batch.
+        """
         shape, box = padded_shape(self.box), self.box
-        right, left = torch.view_as_real(self.right.view(shape)).clone(), self.left.view(*shape, 1).clone()
+        right, left = count * torch.view_as_real(self.right.view(shape)), self.left.view(*shape, 1).clone()
         add_friedel_mates(right[..., :1], 1.0)
         add_friedel_mates(right[..., 1:], -1.0)
         add_friedel_mates(left, 1.0)
-        left, radius = left[..., 0], padded_radii(box)
+        left, radius = count * left[..., 0], half_volume_radii(box, PADDING)
         shell = radius.round().long().clamp(max=box)
         mean = _mean_by(shell, left, torch.ones_like(left))
         seen = (left > 0.1 * mean[shell]).to(left.dtype)
@@ -110,12 +117,12 @@ def _mean_by(shell: Tensor, values: Tensor, weights: Tensor) -> Tensor:
 
 def soft_ball(box: int, share: float) -> Float[Tensor, "d d d"]:
     """1 within ``share`` of the box of the centre, 0 outside, over some two pixels."""
-    return torch.sigmoid(share * box - grid_points(box, 1.0).norm(dim=1)).reshape(box, box, box)
+    return torch.sigmoid(share * box - voxel_radii(box))
 
 
 @dataclass
 class Batch:
-    """What a batch of images says: sums at the views, and the log likelihood of each at its best pose and on average."""
+    """What a batch of images says: sums at the views; of each, the log likelihood at its best pose and on average."""
 
     right: Complex[Tensor, "r m"]
     left: Float[Tensor, "r m"]
@@ -219,6 +226,8 @@ def stochastic_map(
         done, half = shells, step % 2
         progressed = step / max(1, len(bands) - 1)
         size = round(marching.batch[0] + progressed * (marching.batch[1] - marching.batch[0]))
+        # Sums that forget are a mean over batches; all of these together say as much as so many of them.
+        count = max(1.0, min(0.5 / FORGET, 0.5 * len(images) / size))
         rows = generator.choice(halves[half], min(size, len(halves[half])), replace=False)
         batch = images.take(torch.from_numpy(rows)).band(shells)
         if volume is None or (start is None and step < 2):
@@ -233,23 +242,28 @@ def stochastic_map(
             sums[half].forget(share if step > 1 else 1.0)
             sums[half].add(batch.plane, rotations, found.right * share, found.left * share)
             progress(progressed, f"band {shells:g}, log likelihood {float(found.marginal.mean()):.1f}")
-        volume = sums[0].merged_with(sums[1]).solve(shells) * ball
+        volume = sums[0].merged_with(sums[1]).solve(shells, count) * ball
         if shells < POSITIVE_BELOW * marching.last:
             volume = volume.clamp_min(0)
     assert volume is not None
     return StochasticMap(volume, done, _agreement(sums, done, ball))
 
 
-def shift_steps(side_angstrom: float, reach_angstrom: float, shells: float) -> tuple[float, int]:
-    """Step and number of steps either way of a grid of shifts that reaches so far and is fine enough for a band."""
-    number = max(1, math.ceil(reach_angstrom * shells / side_angstrom / SHIFT_STEP))
+def shift_steps(
+    side_angstrom: float, reach_angstrom: float, shells: float, step: float = SHIFT_STEP
+) -> tuple[float, int]:
+    """Step and number of steps either way of a grid of shifts that reaches so far.
+
+    Steps are at most the share ``step`` of the finest detail in the band.
+    """
+    number = max(1, math.ceil(reach_angstrom * shells / side_angstrom / step))
     return reach_angstrom / number, number
 
 
 def _agreement(sums: list[DecayingEquations], shells: float, ball: Tensor) -> float:
     """Correlation of the maps of two halves in the outer shell of the band."""
     one, other = (fourier_from_volume(each.solve(shells) * ball) for each in sums)
-    edge = (padded_radii(ball.shape[-1]) - shells + 0.5).abs() <= 0.5
+    edge = (half_volume_radii(ball.shape[-1], PADDING) - shells + 0.5).abs() <= 0.5
     cross = (one * other.conj()).real[edge].sum()
     return float(cross / (one[edge].abs().square().sum() * other[edge].abs().square().sum()).sqrt().clamp_min(1e-12))
 

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.imaging.projection import grid_points
-from cryoformer.poses.global_search import search_grid
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses.matching import BandImages, score_tiles, shift_grid, views
 from cryoformer.poses.stochastic_em import LEAST_VIEWS, shift_steps, view_count
 
 # Standard errors by which the likelihood has to exceed that of no structure.
 LEAST_Z = 4.0
+# And the least that tells views apart: less, and poses would be drawn by lot.
+LEAST_GAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class StructureTest:
 
     @property
     def found(self) -> bool:
-        return self.gain > LEAST_Z * self.error
+        return self.gain > max(LEAST_Z * self.error, LEAST_GAIN)
 
     @property
     def sentence(self) -> str:
@@ -49,7 +51,7 @@ def structure_test(
 ) -> StructureTest:
     """Images that ``volume`` was not made of, under it and under its average over all rotations."""
     band = held_out.band(shells)
-    grid = search_grid(max(LEAST_VIEWS, view_count(shells)), seed)
+    grid = torch.from_numpy(uniform_rotations(max(LEAST_VIEWS, view_count(shells)), seed)).float()
     shifts = shift_grid(*shift_steps(held_out.side_angstrom, reach_angstrom, shells))
     of_map = marginal_likelihood(band, volume, grid, shifts)
     of_round = marginal_likelihood(band, rotation_average(volume), grid[:1], shifts).clamp_min(0)

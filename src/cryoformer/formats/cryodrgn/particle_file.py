@@ -30,8 +30,8 @@ class CryodrgnFile(ParticleFile):
     suffix = ".pkl"
     posed_name = "poses.pkl"
 
-    def __init__(self, images: ParticleFile, poses: Path, ctf: Path | None) -> None:
-        """``ctf`` is None for images that have none: their pixel size is what the file of images, or headers, say."""
+    def __init__(self, images: ParticleFile, poses: Path | None, ctf: Path | None) -> None:
+        """``poses`` is None where none are known, ``ctf`` for images that have none: their pixel size is what the file of images, or headers, say."""
         super().__init__(images.path, images.datadir, no_ctf=ctf is None)
         self.images, self.poses, self.ctf = images, poses, ctf
 
@@ -57,14 +57,23 @@ class CryodrgnFile(ParticleFile):
     def names(self) -> dict[str, str]:
         """Which pickle a quantity comes from."""
         of_ctf = {} if self.ctf is None else {key: f"{name} in {self.ctf.name}" for key, name in NAMES.items()}
-        return of_ctf | {"shift": f"the shift in {self.poses.name}", "half_set": self.images.names.get("half_set", "")}
+        of_poses = {} if self.poses is None else {"shift": f"the shift in {self.poses.name}"}
+        return of_ctf | of_poses | {"half_set": self.images.names.get("half_set", "")}
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether poses.pkl was given."""
+        return self.poses is not None
 
     def _read(self, require_images: bool, require_ctf: bool, posed: bool) -> Particles:
         """A stack or a list of stacks must be there even without ``require_images``."""
         references = self.references
         stacks = self.stacks if require_images or self.images.is_stacks else None
-        rotations, fractions = read_poses(self.poses)
+        if posed and self.poses is None:
+            raise InputError("--ctf is given without --poses; cryoDRGN's files belong together: give both")
+        poses = read_poses(self.poses) if posed and self.poses is not None else None
         table = self._table_without_ctf() if self.ctf is None else read_ctf(self.ctf)
+        rotations, fractions = poses or (np.tile(np.eye(3), (len(table), 1, 1)), np.zeros((len(table), 2)))
         for other, rows in ((self.poses, len(rotations)), (self.ctf, len(table))):
             if rows != len(references):
                 raise InputError(

@@ -155,11 +155,10 @@ class RelionFile(ParticleFile):
     def _write_posed(self, particles: Particles, target: Path) -> None:
         star = StarText(self.path)
         table, _ = particle_tables(star)
-        origins = _origins(particles, table.columns)
-        if not origins:
-            logger.info("%s: has no columns for origins, so it is written anew with the columns that matter", target)
-            self.write(particles, target, self.datadir, None)
-            return
+        # A file that had no poses gets the columns of RELION 3.1, or of 3.0 where it has no optics table.
+        units = ("Angst",) if self.table.optics is not None else ("",)
+        known = [unit for unit in ("Angst", "") if all(f"rlnOrigin{axis}{unit}" in table.columns for axis in "XY")]
+        origins = _origins(particles, known or units)
         angles = _decimals(euler_from_matrix(particles.rotations))
         values = dict(zip(relion.POSE_COLUMNS, angles, strict=True)) | origins
         values |= self._renamed(star.frame(table)["rlnImageName"], target)
@@ -223,14 +222,14 @@ class RelionFile(ParticleFile):
         return [target]
 
 
-def _origins(particles: Particles, columns: tuple[str, ...]) -> dict[str, list[str]]:
-    """Columns of origins with their values, in every unit that the file has them in."""
+def _origins(particles: Particles, units: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of origins with their values, in Angstrom ("Angst"), in pixels (""), or both."""
     found: dict[str, list[str]] = {}
     origins = 0.0 - particles.shifts_angstrom
-    for unit, size in (("Angst", np.ones(len(particles))), ("", particles.pixel_sizes_angstrom)):
+    for unit in units:
+        size = np.ones(len(particles)) if unit else particles.pixel_sizes_angstrom
         names = [f"rlnOrigin{axis}{unit}" for axis in "XY"]
-        if all(name in columns for name in names):
-            found |= dict(zip(names, _decimals(origins / size[:, None]), strict=True))
+        found |= dict(zip(names, _decimals(origins / size[:, None]), strict=True))
     return found
 
 

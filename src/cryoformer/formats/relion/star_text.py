@@ -50,7 +50,10 @@ class TableText:
 
 @dataclass(frozen=True)
 class TableEdit:
-    """A table with other rows (from 0; None keeps all) and with columns whose values, one per row kept, replace its."""
+    """A table with other rows (from 0; None keeps all) and with columns whose values, one per row kept, replace its.
+
+    Columns that the table does not have are added to it.
+    """
 
     table: TableText
     rows: Integer[np.ndarray, " m"] | None
@@ -193,13 +196,16 @@ class StarText:
         rows = np.arange(len(places)) if edit.rows is None else edit.rows
         if len(rows) and (rows.min() < 0 or rows.max() >= len(places)):
             raise InputError(f"{self.path}: no row {rows.max()} in data_{edit.table.name}, it has {len(places)}")
-        columns = {edit.table.columns.index(name): values for name, values in edit.values.items()}
+        added = [name for name in edit.values if name not in edit.table.columns]
+        columns = {edit.table.columns.index(name): edit.values[name] for name in edit.values if name not in added}
+        yield from (f"_{name} #{len(edit.table.columns) + 1 + i}\n".encode() for i, name in enumerate(added))
         for number, place in enumerate(places[rows].tolist()):
             line = lines[place]
-            if columns:
+            if edit.values:
                 values = VALUE.findall(line) if b'"' in line or b"'" in line else line.split()
                 for column, new in columns.items():
                     values[column] = _quoted(new[number])
+                values += [_quoted(edit.values[name][number]) for name in added]
                 line = b" ".join(values)
             yield line + b"\n"
         # What follows the last row: empty lines, and the comment above the next table.
@@ -213,6 +219,9 @@ class StarText:
             name = line.split()[0][1:].decode(errors="replace") if line.lstrip().startswith(b"_") else ""
             if name in edit.values:
                 lines[place] = f"_{name} ".encode() + _quoted(edit.values[name][0])
+        added = [name for name in edit.values if name not in edit.table.columns]
+        place = max(i for i, line in enumerate(lines) if line.lstrip().startswith(b"_")) + 1
+        lines[place:place] = [f"_{name} ".encode() + _quoted(edit.values[name][0]) for name in added]
         yield b"\n".join(lines)
 
 

@@ -1,0 +1,37 @@
+"""Poses from nothing: ``abinitio``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from cryoformer.cli.arguments import NOTHING_GIVEN, Folder, OptionalFile, OptionalFolder, Reading, app
+
+
+@app.command
+def abinitio(
+    particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
+    /,
+    *,
+    out: Folder,
+    datadir: OptionalFolder = None,
+    ctf: OptionalFile = None,
+    max_minutes: Annotated[float | None, arg(metavar="M")] = None,
+    flip: bool = False,
+    reading: Reading = NOTHING_GIVEN,
+) -> None:
+    """Find poses and a map from images with CTF alone; the same command goes on after a stop.
+
+    Args:
+        particles: Particle file with CTF (.star, .cs), or images (.mrcs, .txt) with --ctf. Its poses are not looked at.
+        out: Folder for the particle file with poses, the map, half maps, uncertainties and the record.
+        datadir: Folder to look for the image stacks in first.
+        ctf: cryoDRGN's ctf.pkl, for images without CTF.
+        max_minutes: Time after which nothing else is tried.
+        flip: Write the other hand, which images cannot tell from the first; of a folder that is finished, at once.
+        reading: How images are read. Train with the same seed, which draws the two halves where the file has none.
+    """
+    from cryoformer.formats.particle_input import ParticleInput
+    from cryoformer.poses.abinitio_run import find_poses
+
+    print(find_poses(ParticleInput(particles, datadir, None, ctf), out, reading.settings(), max_minutes, flip))

@@ -1,0 +1,165 @@
+r"""Poses and a map from images without poses.
+
+1. Stochastic EM from nothing (:mod:`.stochastic_em`), several times. Images held out say which map is best, and whether
+   there is structure at all (:mod:`.structure`); how well the maps agree is recorded.
+2. The best goes on to a wider band.
+3. All images are searched against it (:mod:`.global_search`).
+4. Views that the map cannot tell apart, because it came out more symmetric than the particle, are told apart in a
+   wider band (:mod:`.mode_selection`).
+
+What follows is the refinement of poses that are roughly known (:mod:`.rounds`), with the halves apart.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.grids import crop_volume
+from cryoformer.poses.background import background_power
+from cryoformer.poses.global_search import climb, search
+from cryoformer.poses.map_alignment import align_maps, self_alignments
+from cryoformer.poses.matching import BandImages
+from cryoformer.poses.mode_selection import select_modes, with_equivalents
+from cryoformer.poses.posterior import PosePrior, SlopedDensity
+from cryoformer.poses.stochastic_em import Marching, stochastic_map
+from cryoformer.poses.structure import structure_test
+from cryoformer.progress import RunLog
+
+BOX = 32
+STARTS = 3
+# A tenth of the images says which start is best; of very many images, so many are enough for a map.
+HELD_OUT, MOST_HELD_OUT, MOST_IMAGES = 10, 1000, 20_000
+FIRST = Marching(first=6.0, last=7.5, batch=(200, 400))
+SECOND = Marching(first=7.5, last=9.0, batch=(400, 600))
+# Particles lie no farther from the centre of their image than this share of the box, along an axis.
+REACH = 1 / 16
+# Maps of two starts that correlate by less than this are not the same.
+AGREE = 0.8
+# A map lies on itself in views that it cannot tell apart from such a correlation on; so many of them at most.
+ALIKE, MOST_ALIKE = 0.9, 11
+# Boxes, in pixels, at which modes are followed uphill, and how far a mode may then be behind the best to stay.
+CLIMB_BOX, BEHIND = 20, 6.0
+# On the grid a mode may be farther behind: its step costs as much.
+FIRST_BEHIND = 15.0
+CHOICE_SHELLS = 10.0
+
+
+@dataclass
+class Findings:
+    """What was found so far: arrays, and facts as plain values. Written to disk whenever something is added."""
+
+    path: Path
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def at(path: Path) -> "Findings":
+        """What an earlier call left, or nothing."""
+        return Findings(path, *load_tensors(path)) if path.exists() else Findings(path)
+
+    def add(self, facts: dict[str, Any] | None = None, **arrays: Tensor) -> None:
+        """Keep these."""
+        self.arrays |= arrays
+        self.facts |= facts or {}
+        save_tensors(self.path, self.arrays, self.facts)
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether images held out are likelier under the map than under a round one."""
+        return bool(self.facts["structure"]["found"])
+
+    @property
+    def starts_agree(self) -> bool:
+        """Whether at least one other start came to the same map."""
+        return max(self.facts["agreement_of_starts"], default=1.0) >= AGREE
+
+
+class AbInitio:
+    """The search for poses of some images (not shifted, of any box), on from what ``findings`` has.
+
+    Args:
+        over: whether the time for starts is over.
+    """
+
+    def __init__(
+        self, images: Images, findings: Findings, seed: int, log: RunLog, over: Callable[[], bool] = lambda: False
+    ) -> None:
+        low = images.crop(min(BOX, images.box))
+        self.images = low.with_noise(background_power(low))
+        self.findings, self.seed, self.log, self.over = findings, seed, log, over
+        self.reach = REACH * low.box * low.pixel_size_angstrom
+
+    def run(self) -> None:
+        """All that is not done yet; stops early where there is no structure."""
+        if "structure" not in self.findings.facts:
+            self._find_map()
+        if self.findings.has_structure and "rotations" not in self.findings.arrays:
+            self._find_poses()
+
+    def _find_map(self) -> None:
+        found, seed = self.findings, self.seed
+        rows = np.random.default_rng(seed).permutation(len(self.images))
+        held_out = max(1, min(MOST_HELD_OUT, len(rows) // HELD_OUT))
+        parts = np.split(rows[: held_out + MOST_IMAGES], [held_out])
+        others, used = (BandImages.of(self._take(some)) for some in parts)
+        for number in range(STARTS):
+            name = f"start_{number}"
+            if name in found.arrays or (number and self.over()):
+                continue
+            self.log.stage(f"start {number + 1} of {STARTS}")
+            start = stochastic_map(used, FIRST, self.reach, 1000 * seed + number, progress=self.log.advance)
+            test = structure_test(others, start.volume, start.shells, self.reach, seed)
+            facts = {"log_likelihood": test.log_likelihood, "gain": test.gain, "error": test.error}
+            found.add({name: facts | {"band": start.shells}}, **{name: start.volume})
+            self.log.say(f"log likelihood of images held out: {test.log_likelihood:.2f}; {test.sentence}")
+        names = sorted(name for name in found.arrays if name.startswith("start_"))
+        best = max(names, key=lambda name: found.facts[name]["log_likelihood"])
+        agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in names if name != best]
+        self.log.stage("the best start goes on")
+        start = stochastic_map(
+            used, SECOND, self.reach, 1000 * seed + STARTS, found.arrays[best], progress=self.log.advance
+        )
+        test = structure_test(others, start.volume, start.shells, self.reach, seed)
+        structure = {"found": test.found, "gain": test.gain, "error": test.error, "band": start.shells}
+        said = {"best_start": best, "agreement_of_starts": agreement, "structure": structure, "said": test.sentence}
+        found.add(said, map=start.volume)
+        self.log.say(test.sentence)
+
+    def _agreement(self, best: Float[Tensor, "d d d"], other: Float[Tensor, "d d d"]) -> float:
+        return align_maps(best, other, self.seed).correlation
+
+    def _find_poses(self) -> None:
+        images, found = self.images, self.findings
+        volume, shells = found.arrays["map"], found.facts["structure"]["band"]
+        count = len(images)
+        self.log.stage("searching all views")
+        modes = search(images, volume, shells, self.reach, self.seed, lambda done: self.log.advance(done / count))
+        alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.seed)
+        if alike:
+            self.log.say(f"the map nearly lies on itself in {len(alike)} other views; images will say which is which")
+        self.log.stage("following the best views uphill")
+        low = images.crop(min(CLIMB_BOX, images.box))
+        density = SlopedDensity(crop_volume(volume, low.box)[None], low.pixel_size_angstrom)
+        prior = PosePrior(math.radians(6.0), 0.4 * self.images.pixel_size_angstrom)
+        modes = climb(
+            low, density, modes.trimmed(FIRST_BEHIND), prior, 3, lambda done: self.log.advance(done / count)
+        ).trimmed(BEHIND)
+        self.log.stage("telling views apart")
+        modes = with_equivalents(modes, alike, images.pixel_size_angstrom)
+        modes, volume = select_modes(images, modes, min(CHOICE_SHELLS, images.box / 2 - 1), self.seed, self.log.advance)
+        rotations, shifts = modes.best()
+        certainty = float(modes.weights.amax(dim=1).mean())
+        facts = {"views_alike": [each.correlation for each in alike], "certainty": certainty}
+        found.add(facts, rotations=rotations, shifts=shifts, map=volume)
+
+    def _take(self, rows: np.ndarray) -> FourierImages:
+        return self.images.take(torch.from_numpy(np.sort(rows)).to(self.images.device))
