@@ -35,10 +35,16 @@ READING = ImageSettings(invert="no", device="cpu")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few steps in narrow bands, which is enough for four blobs."""
-    monkeypatch.setattr(abinitio, "STARTS", 2)
-    monkeypatch.setattr(abinitio, "FIRST", Marching(first=4.0, last=5.0, steps=8, batch=(80, 120)))
-    monkeypatch.setattr(abinitio, "SECOND", Marching(first=5.0, last=6.0, steps=6, batch=(120, 150)))
+    """One start, fewer images a step: enough for a dozen blobs."""
+    monkeypatch.setattr(abinitio, "STARTS", 1)
+    monkeypatch.setattr(abinitio, "FIRST", Marching(first=5.0, last=6.0, steps=16, batch=(100, 200)))
+    monkeypatch.setattr(abinitio, "SECOND", Marching(first=6.0, last=7.5, steps=16, batch=(150, 250)))
+
+
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not meant to find anything need not take long."""
+    monkeypatch.setattr(abinitio, "FIRST", Marching(first=4.0, last=4.5, steps=4, batch=(50, 50)))
+    monkeypatch.setattr(abinitio, "SECOND", Marching(first=4.5, last=5.0, steps=4, batch=(50, 50)))
 
 
 def without_poses(particles: Path, folder: Path) -> Path:
@@ -66,10 +72,20 @@ def lopsided(count: int, noise: float) -> tuple[FourierImages, CTFParameters, np
         noise * torch.randn(count, BOX, BOX, generator=generator)
     )
     power = torch.full((BOX // 2 + 1,), noise**2 * BOX**2)
-    return FourierImages(rotations, torch.arange(count) % 2, power, PIXEL, PIXEL, noisy, transfer), ctf, shifts.numpy()
+    images = FourierImages(
+        rotations=rotations,
+        scale=one,
+        halves=torch.arange(count) % 2,
+        noise_power=power,
+        pixel_size_angstrom=PIXEL,
+        voxel_angstrom=PIXEL,
+        coefficients=noisy,
+        ctf=transfer,
+    )
+    return images, ctf, shifts.numpy()
 
 
-def write(folder: Path, count: int = 500, noise: float = 1.5) -> Path:
+def write(folder: Path, count: int = 500, noise: float = 0.6) -> Path:
     """As a RELION stack at the true poses."""
     images, ctf, shifts = lopsided(count, noise)
     with mrcfile.new(folder / "particles.mrcs") as file:
@@ -141,6 +157,7 @@ def test_poses_from_nothing(exact: Path, tmp_path: Path) -> None:
 
 
 def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_steps(monkeypatch)
     bare, run, calls = without_poses(exact, tmp_path), abinitio.stochastic_map, []
 
     def stop_in_the_second(*arguments: object, **named: object) -> object:
@@ -168,7 +185,8 @@ def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, m
     torch.testing.assert_close(*maps)
 
 
-def test_noise_has_no_structure(exact: Path, tmp_path: Path) -> None:
+def test_noise_has_no_structure(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_steps(monkeypatch)
     bare = without_poses(exact, tmp_path)
     with mrcfile.open(tmp_path / "particles.mrcs", mode="r+") as mrc:
         mrc.set_data(np.random.default_rng(0).normal(size=mrc.data.shape).astype(np.float32))

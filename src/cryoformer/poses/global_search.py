@@ -151,10 +151,7 @@ def climb(
     score = torch.full_like(modes.log_likelihood, -torch.inf)
     for some in torch.arange(len(image)).split(images.batch):
         i, m = image[some], mode[some]
-        batch = images.take(i)
-        # Images that are sampled more coarsely than others have rotations of a smaller scale.
-        scale = batch.rotations[:, :1].norm(dim=2, keepdim=True)
-        batch = at(batch, scale * rotations[i, m], shifts[i, m])
+        batch = at(images.take(i), rotations[i, m], shifts[i, m])
         start = torch.zeros(len(some), 5 + density.components)
         step = pose_steps(batch, density, start, prior, steps)
         rotations[i, m] = roma.special_procrustes(turned(rotations[i, m], step.mean[:, :3]))
@@ -166,5 +163,5 @@ def climb(
 
 def at(images: FourierImages, rotations: Float[Tensor, "b 3 3"], shifts: Float[Tensor, "b 2"]) -> FourierImages:
     """Images that are not shifted at these poses."""
-    back = shift_phases(-shifts, images.box, images.pixel_size_angstrom)
+    back = shift_phases(-images.scale[:, None] * shifts, images.box, images.pixel_size_angstrom)
     return replace(images, rotations=rotations, coefficients=images.coefficients * back)
