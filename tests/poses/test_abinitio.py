@@ -171,7 +171,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, m
     maps = []
     for name, stopping in (("one", False), ("other", True)):
         findings = abinitio.Findings.at(tmp_path / name / "abinitio.safetensors")
-        particles = ParticleInput(bare).open().read(with_poses=False)
+        particles = ParticleInput(bare).open().read(require_poses=False)
         images = prepare_images(particles, tmp_path / name / "cache", READING)
         if stopping:
             monkeypatch.setattr(abinitio, "stochastic_map", stop_in_the_second)

@@ -64,7 +64,9 @@ def open_particle_file(
             )
         if kind is None:
             raise InputError(f"{path}: cannot be read as images; expected .mrcs, .mrc, .txt, .star or .cs")
-        return CryodrgnFile(kind(path, folder), None if poses is None else Path(poses), None if ctf is None else Path(ctf))
+        return CryodrgnFile(
+            kind(path, folder), None if poses is None else Path(poses), None if ctf is None else Path(ctf)
+        )
     if kind is None:
         raise InputError(f"{path}: cannot be read as particles (supported: {', '.join(TABLES)}); give {SUPPORTED}")
     return kind(path, folder, no_ctf=no_ctf)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import read_json, write_json, write_mrc_volume, write_npz
+from cryoformer.files import read_json, read_mrc_volume, write_json, write_mrc_volume, write_npz
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
@@ -53,7 +53,7 @@ def find_poses(
     asked = {**source.facts(), **settings.model_dump(mode="json"), "max_minutes": max_minutes}
     earlier = _earlier(out, asked)
     listed = source.open()
-    particles = listed.read(with_poses=False)
+    particles = without_poses(listed.read(require_poses=False))
     target = listed.posed_path(out)
     if earlier.get("finished"):
         return _again(earlier, particles, listed, out, flip)
@@ -116,21 +116,28 @@ def _again(earlier: dict[str, Any], particles: Particles, listed: ParticleFile, 
     target = listed.posed_path(out)
     if earlier["flipped"] == flip:
         return f"{target}: is there already; nothing to do"
-    from cryoformer.files import read_mrc_volume
-
     for name in (MAP, *HALF_MAPS):
         volume, size = read_mrc_volume(out / name)
         write_mrc_volume(out / name, _mirrored(volume), size)
     with np.load(out / POSTERIORS, allow_pickle=False) as found:
-        posed = replace(particles, rotations=found["rotations"], shifts_angstrom=found["shifts_angstrom"])
+        posed = replace(particles, posed=True, rotations=found["rotations"], shifts_angstrom=found["shifts_angstrom"])
         _write_posed(posed, found["covariance"], listed, out, flip=True)
     write_json(out / RECORD, earlier | {"flipped": flip})
     return f"{target}: now of the other hand"
 
 
+def without_poses(particles: Particles) -> Particles:
+    """The particles, whatever their file says of poses."""
+    count = len(particles)
+    return replace(
+        particles, rotations=np.tile(np.eye(3), (count, 1, 1)), shifts_angstrom=np.zeros((count, 2)), posed=False
+    )
+
+
 def _posed(particles: Particles, findings: Findings) -> Particles:
     return replace(
         particles,
+        posed=True,
         rotations=findings.arrays["rotations"].double().numpy(),
         shifts_angstrom=findings.arrays["shifts"].double().numpy(),
     )
