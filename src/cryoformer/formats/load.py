@@ -59,8 +59,8 @@ def open_particle_file(
     if poses is not None or ctf is not None:
         if ctf is None and not no_ctf:
             raise InputError(
-                "--poses is given without --ctf; cryoDRGN's files belong together: give both, or --no-ctf if the images "
-                "have no CTF or are corrected for it"
+                "--poses is given without --ctf; cryoDRGN's files belong together: give both, or --no-ctf if the "
+                "images have no CTF or are corrected for it"
             )
         if kind is None:
             raise InputError(f"{path}: cannot be read as images; expected .mrcs, .mrc, .txt, .star or .cs")

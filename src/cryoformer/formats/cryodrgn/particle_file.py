@@ -31,7 +31,10 @@ class CryodrgnFile(ParticleFile):
     posed_name = "poses.pkl"
 
     def __init__(self, images: ParticleFile, poses: Path | None, ctf: Path | None) -> None:
-        """``poses`` is None where none are known, ``ctf`` for images that have none: their pixel size is what the file of images, or headers, say."""
+        """``poses`` is None where none are known, ``ctf`` for images that have none.
+
+        The pixel size of those is what the file of images, or headers, say.
+        """
         super().__init__(images.path, images.datadir, no_ctf=ctf is None)
         self.images, self.poses, self.ctf = images, poses, ctf
 
