@@ -13,7 +13,17 @@ export interface RunSummary {
   highestLevel: number;
   maps: { name: string; title: string; axes: [string, string] }[];
   colourings: { name: string; title: string }[];
+  states: number[];
   trajectories: { name: string; on: Record<string, [number, number][]> }[];
+}
+
+// A value per particle, and what the colours span.
+export interface Column {
+  title: string;
+  isClass: boolean;
+  low: number;
+  high: number;
+  values: Float32Array;
 }
 
 export interface NamedSelection {
@@ -57,6 +67,17 @@ export const api = {
   remove: async (name: string): Promise<NamedSelection[]> => (await ask(selectionPath(name), { method: "DELETE" })).json(),
   export: async (name: string): Promise<string> =>
     (await (await ask(`${selectionPath(name)}/export`, { method: "POST" })).json()).path,
+  columns: async (): Promise<{ columns: { name: string; title: string }[]; problem: string }> =>
+    (await ask("/api/columns")).json(),
+  column: async (name: string): Promise<Column> => {
+    const { header, arrays } = unpack(await (await ask(`/api/columns/${encodeURIComponent(name)}`)).arrayBuffer());
+    const { title, isClass, low, high } = header;
+    return { title, isClass, low, high, values: arrays.values as Float32Array };
+  },
+  volume: async (state: State, minus: State | null): Promise<Blob> =>
+    (await ask("/api/volume", { method: "POST", body: JSON.stringify({ state, minus }) })).blob(),
+  directions: async (rows: Int32Array): Promise<Message> =>
+    unpack(await (await ask("/api/directions", { method: "POST", body: rows as BodyInit })).arrayBuffer()),
   particles: async (rows: number[], state: State): Promise<Message> => {
     const body = JSON.stringify({ rows, state });
     return unpack(await (await ask("/api/particles", { method: "POST", body })).arrayBuffer());

@@ -4,7 +4,7 @@ export type RGB = [number, number, number];
 
 const hex = (text: string): RGB => [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16)) as RGB;
 
-const VIRIDIS = ["#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725"].map(hex);
+export const VIRIDIS = ["#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725"].map(hex);
 // The report's: still grey, moving vermilion (Okabe and Ito).
 const MOTION = ["#ccd3db", "#d9b9a4", "#dc9a6d", "#da7c37", "#d65e00"].map(hex);
 const ATTENDED = ["#ccd3db", "#9dbbd3", "#62a0c8", "#1f80b8", "#005a94"].map(hex);

@@ -4,6 +4,7 @@ import type { Tool } from "./landscape";
 import type { Viewer } from "./main";
 import { complain, find, make, notice, segments, words } from "./page";
 import { showParticles } from "./particles";
+import { saveMaps, savePicture } from "./save";
 import type { Drawer, Mode, View } from "./state";
 
 export class Controls {
@@ -38,6 +39,13 @@ export class Controls {
     const fill = (id: string, entries: [string, string][]) =>
       find(id).replaceChildren(...entries.map(([value, textContent]) => make("option", { value, textContent })));
     fill("map", run.maps.map(({ name, title }) => [name, title]));
+    fill("state", [["", "State …"], ...run.states.map((particle, i) => [String(particle), `State ${i + 1}`] as [string, string])]);
+    find("state").hidden = !run.states.length;
+    const state = find<HTMLSelectElement>("state");
+    state.addEventListener("change", () => {
+      this.viewer.player.stop();
+      if (state.value) store.change({ state: { particle: Number(state.value) } });
+    });
     fill("path", run.trajectories.map(({ name }) => [name, words(name)]));
     fill("colour", [["", "One colour"]]);
     const group = make("optgroup", { label: "Attention queries" });
@@ -89,16 +97,8 @@ export class Controls {
       surface.schedule();
       viewer.keepHash();
     });
-    click("picture", () => void this.savePicture().catch(complain));
-  }
-
-  private async savePicture(): Promise<void> {
-    const blob = await this.viewer.surface.picture();
-    if (!blob) return;
-    const link = make("a", { href: URL.createObjectURL(blob), download: `${this.viewer.run.name}.png` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    notice("The picture is among your downloads.");
+    click("picture", () => void savePicture(surface, viewer.run.name).catch(complain));
+    click("save-maps", () => void saveMaps(store.view, viewer.run.name).catch(complain));
   }
 
   private follow(view: View): void {
@@ -106,6 +106,7 @@ export class Controls {
     const set = (id: string, value: string) => (find<HTMLInputElement | HTMLSelectElement>(id).value = value);
     set("map", view.map);
     set("path", view.path);
+    set("state", "particle" in view.state && run.states.includes(view.state.particle) ? String(view.state.particle) : "");
     set("colour", view.colour);
     set("along", "path" in view.state && view.state.path === view.path ? String(view.state.place) : "0");
     set("level", String((1000 * view.level) / run.highestLevel));

@@ -1,7 +1,7 @@
 // The map of all particles: a density picture when many are in sight, points when few are, and what lies on top.
 
-import { css, theme } from "./colours";
-import { drawAxes, drawCursor, drawLine, drawMark } from "./marks";
+import { css, theme, type RGB } from "./colours";
+import { drawAxes, drawCursor, drawLine, drawMark, drawState } from "./marks";
 import { Plane, type Point } from "./plane";
 import { densityRaster, Stamps, type Raster, type Window2D } from "./raster";
 
@@ -10,12 +10,16 @@ export type Tool = "explore" | "pan" | "lasso" | "box";
 export interface Marks {
   cursor: Point | null;
   pinned: Point | null;
+  // The numbered states of the report.
+  states: Point[];
   path: Point[];
   axes: [string, string];
 }
 
 // More points than this in sight are shown as their density alone.
 const MOST_POINTS = 20000;
+// Coloured by a column, so many of them are drawn at most, evenly over the file.
+const MOST_TINTED = 60000;
 
 export class Landscape {
   tool: Tool = "explore";
@@ -27,8 +31,9 @@ export class Landscape {
 
   private coordinates: Float32Array = new Float32Array();
   private mask: Uint8Array | null = null;
+  private tint: { colours: RGB[]; which: Uint8Array } | null = null;
   private plane: Plane;
-  private marks: Marks = { cursor: null, pinned: null, path: [], axes: ["", ""] };
+  private marks: Marks = { cursor: null, pinned: null, states: [], path: [], axes: ["", ""] };
   private raster: Raster | null = null;
   private chosenRaster: Raster | null = null;
   private rasterZoom = 0;
@@ -53,6 +58,12 @@ export class Landscape {
 
   choose(mask: Uint8Array | null): void {
     this.mask = mask;
+    this.redraw();
+  }
+
+  // Colours and, for every particle, which of them; without, the landscape shows their density.
+  colour(colours: RGB[] | null, which: Uint8Array | null): void {
+    this.tint = colours && which ? { colours, which } : null;
     this.redraw();
   }
 
@@ -135,12 +146,12 @@ export class Landscape {
     const colours = theme();
     this.refreshRasters(visible);
     const inSight = this.countInSight(visible);
-    const pointwise = inSight <= MOST_POINTS;
+    const pointwise = inSight <= MOST_POINTS || this.tint !== null;
     context.save();
     this.plane.clip(context);
     context.imageSmoothingEnabled = true;
     // Under points the density steps back, and goes altogether where points are few.
-    context.globalAlpha = pointwise ? Math.min(0.55, inSight / 3000) : 1;
+    context.globalAlpha = this.tint ? 0 : pointwise ? Math.min(0.55, inSight / 3000) : 1;
     this.drawRaster(context, this.raster);
     context.globalAlpha = pointwise ? 0 : 0.85;
     if (this.mask) this.drawRaster(context, this.chosenRaster);
@@ -196,14 +207,19 @@ export class Landscape {
     const { x: sx, y: sy } = this.plane.scale();
     const [mx, my] = this.plane.middle();
     const [cx, cy] = this.plane.centre;
+    const step = 2 * Math.max(1, this.tint ? Math.ceil(inSight / MOST_TINTED) : 1);
     // Twice, so that selected particles lie on top.
     for (const chosen of [0, 1]) {
-      for (let i = 0; i < all.length; i += 2) {
+      for (let i = 0; i < all.length; i += step) {
         const x = all[i];
         const y = all[i + 1];
         if (x < visible.left || x > visible.right || y < visible.low || y > visible.high) continue;
         if ((this.mask?.[i >> 1] ?? 0) !== chosen) continue;
-        stamps.add((mx + (x - cx) * sx) * ratio, (my - (y - cy) * sy) * ratio, chosen ? colours.chosenPoint : colours.point, chosen ? 0.9 : opacity);
+        const tinted = this.tint?.colours[this.tint.which[i >> 1]];
+        // Beside a selection, whatever is not in it steps back.
+        const seen = tinted && this.mask ? (chosen ? 1 : 0.12) : chosen ? 0.9 : tinted ? 0.8 : opacity;
+        const colour = tinted ?? (chosen ? colours.chosenPoint : colours.point);
+        stamps.add((mx + (x - cx) * sx) * ratio, (my - (y - cy) * sy) * ratio, colour, seen);
       }
       if (!this.mask) break;
     }
@@ -224,6 +240,7 @@ export class Landscape {
       context.fill();
       context.globalAlpha = 1;
     }
+    this.marks.states.forEach((place, i) => drawState(this.plane, context, place, String(i + 1), colours.ink, css(colours.background)));
     if (this.marks.pinned) drawMark(this.plane, context, this.marks.pinned, colours.pinned, "A");
     if (this.marks.cursor) drawCursor(this.plane, context, this.marks.cursor, colours.cursor, css(colours.background));
     context.restore();

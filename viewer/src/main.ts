@@ -15,6 +15,7 @@ import { simplify } from "./region";
 import { Selection } from "./selection";
 import { fromHash, Store, toHash, type Region, type Standpoint, type State, type View } from "./state";
 import { SurfaceView } from "./surface";
+import { Tint } from "./tint";
 
 const AROUND = 0.06;
 
@@ -32,6 +33,7 @@ function startView(run: RunSummary): View {
     drawer: "none",
     planes: [0.5, 0.5, 0.5],
     path: run.trajectories[0].name,
+    tint: "",
     saved: "",
     regions: [],
   };
@@ -44,10 +46,12 @@ class Viewer {
   readonly density: Density;
   readonly selection: Selection;
   readonly player: Player;
+  readonly tint: Tint;
   followPointer = false;
   private maps = new Map<string, Promise<Float32Array>>();
   private loaded = new Map<string, Float32Array>();
   private hashTimer = 0;
+  private lost = false;
   private frameTimes: number[] = [];
 
   constructor(readonly run: RunSummary) {
@@ -60,7 +64,8 @@ class Viewer {
     this.density = new Density(run, this.store, live, this.surface);
     this.selection = new Selection(this.store, run.particles, (name) => this.coordinates(name));
     this.player = new Player(this.store);
-    live.onOpen = (open) => (find("timing").textContent = open ? "" : "Connection lost; trying again …");
+    this.tint = new Tint(this.store);
+    live.onOpen = (open) => void this.connected(open);
     live.connect();
     this.connectParts();
     new Controls(this);
@@ -149,10 +154,27 @@ class Viewer {
     await this.selection.refreshList();
     if (store.view.drawer === "particles") await showParticles(this.selection.rows, store.view.state);
     document.body.dataset.ready = "true";
+    await this.tint.fill();
+  }
+
+  // The server may have been started anew in the meantime, with the same port and token, perhaps on another run.
+  private async connected(open: boolean): Promise<void> {
+    if (!open) {
+      this.lost = true;
+      find("timing").textContent =
+        "Connection lost; trying again. Started with the same --port and --token, the viewer is found again.";
+    } else if (this.lost) {
+      this.lost = false;
+      find("timing").textContent = "";
+      const run = await api.run().catch(() => null);
+      if (run && (run.name !== this.run.name || run.particles !== this.run.particles)) location.reload();
+      else this.density.refresh();
+    }
   }
 
   private connectParts(): void {
     const { landscape, store } = this;
+    this.tint.onChange = (colours, which) => landscape.colour(colours, which);
     landscape.onPoint = (place, phase) => {
       if (phase === "hover" && !this.followPointer) return;
       if (phase !== "end") this.moveTo(place);
@@ -201,7 +223,8 @@ class Viewer {
     const axes = this.run.maps.find(({ name }) => name === view.map)!.axes;
     const path = this.run.trajectories.find(({ name }) => name === view.path)?.on[view.map] ?? [];
     const shownPath = "path" in view.state ? path : [];
-    this.landscape.mark({ cursor: this.placeOf(view.state), pinned: this.placeOf(view.pinned), path: shownPath, axes });
+    const states = this.run.states.map((particle) => this.placeOf({ particle })).filter((place) => place !== null);
+    this.landscape.mark({ cursor: this.placeOf(view.state), pinned: this.placeOf(view.pinned), states, path: shownPath, axes });
   }
 
   private describe(milliseconds: number, vertices: number, box: number): void {

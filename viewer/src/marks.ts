@@ -26,6 +26,23 @@ export function drawMark(plane: Plane, context: CanvasRenderingContext2D, place:
   context.fillText(label, x, y + 0.5);
 }
 
+// A numbered square, as in the report's landscape.
+export function drawState(plane: Plane, context: CanvasRenderingContext2D, place: Point, label: string, ink: string, ground: string): void {
+  const [x, y] = plane.toScreen(place);
+  context.fillStyle = ground;
+  context.strokeStyle = ink;
+  context.lineWidth = 1;
+  context.globalAlpha = 0.85;
+  context.fillRect(x - 7.5, y - 7.5, 15, 15);
+  context.globalAlpha = 1;
+  context.strokeRect(x - 7.5, y - 7.5, 15, 15);
+  context.fillStyle = ink;
+  context.font = "10px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.fillText(label, x, y + 0.5);
+}
+
 export function drawCursor(plane: Plane, context: CanvasRenderingContext2D, place: Point, colour: string, halo: string): void {
   const [x, y] = plane.toScreen(place);
   for (const [style, width] of [

@@ -1,6 +1,7 @@
 // Raw particles of the selection beside what the decoded density predicts.
 
 import { api } from "./api";
+import { showDirections } from "./directions";
 import { complain, find, greyPicture, make, thousands } from "./page";
 import type { State } from "./state";
 
@@ -22,6 +23,7 @@ export async function showParticles(rows: Int32Array, state: State): Promise<voi
   if (!rows.length) {
     note.textContent = "Select particles to see their images.";
     pictures.replaceChildren();
+    find("directions").replaceChildren();
     return;
   }
   note.textContent = "Reading images …";
@@ -59,6 +61,7 @@ export async function showParticles(rows: Int32Array, state: State): Promise<voi
         strip("density, no CTF", "clean"),
       ),
     );
+    await showDirections(rows);
     note.textContent =
       `${thousands(rows.length)} selected; ${shown.length} shown. ` +
       `Average: ${header.used} seen within 15° of particle ${header.reference}, CTF corrected.`;

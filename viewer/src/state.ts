@@ -27,6 +27,8 @@ export interface View {
   drawer: Drawer;
   planes: [number, number, number];
   path: string;
+  // What the particles of the landscape are coloured by; "" for their density.
+  tint: string;
   saved: string;
   regions: Region[];
 }
@@ -83,6 +85,7 @@ export function toHash(view: View, standpoint: Standpoint): string {
   if (view.drawer !== "none") fields.set("drawer", view.drawer);
   if (view.drawer === "slices") fields.set("planes", view.planes.map(number).join(","));
   if (view.path) fields.set("path", view.path);
+  if (view.tint) fields.set("tint", view.tint);
   if (view.saved) fields.set("saved", view.saved);
   if (view.regions.length) fields.set("regions", view.regions.map(regionText).join("|"));
   if (standpoint.window) fields.set("window", standpoint.window.map(number).join(","));
@@ -116,6 +119,7 @@ export function fromHash(hash: string, view: View, standpoint: Standpoint): { vi
       drawer: one("drawer", ["none", "slices", "particles"], "none"),
       planes: (list("planes", 3) as View["planes"] | null) ?? view.planes,
       path: text("path") || view.path,
+      tint: text("tint"),
       saved: text("saved"),
       regions: regions.filter((region): region is Region => region !== null),
     },

@@ -122,10 +122,12 @@ export class SurfaceView {
     this.draw();
   }
 
-  // What is drawn now, as a picture.
-  async picture(): Promise<Blob | null> {
+  // What is shown, drawn now (a canvas of WebGL is empty again afterwards), and how many of its pixels an Angstrom has.
+  drawing(): { canvas: HTMLCanvasElement; pixelsPerAngstrom: number } {
     this.drawAtRest();
-    return new Promise((resolve) => this.canvas.toBlob(resolve));
+    const { canvas, camera } = this;
+    const width = this.layout === "beside" ? canvas.width / 2 : canvas.width;
+    return { canvas, pixelsPerAngstrom: ((camera.zoom / camera.reach) * Math.min(width, canvas.height)) / 2 };
   }
 
   private fit(vertices: Float32Array): void {

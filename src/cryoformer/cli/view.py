@@ -1,5 +1,6 @@
 """A finished run in the browser: ``view``."""
 
+import os
 from typing import Annotated
 
 import tyro
@@ -15,6 +16,7 @@ def view(
     /,
     *,
     port: Annotated[int, arg(metavar="N")] = 0,
+    token: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None,
     open_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     particles: OptionalFile = None,
     datadir: OptionalFolder = None,
@@ -26,6 +28,9 @@ def view(
     Args:
         run: Folder of a run.
         port: Port to listen on; 0 takes a free one.
+        token: Secret of the printed address instead of a new one: with the same --port and token, a window that is
+            still open finds the viewer again after a restart. Others on this machine may see it among the processes;
+            the environment variable CRYOFORMER_VIEW_TOKEN says it to nobody.
         open_browser: Open the address in the default browser.
         particles: Particle file of the run, where it is no longer found.
         datadir: Folder to look for the image stacks in first.
@@ -42,4 +47,5 @@ def view(
 
             webbrowser.open(address)
 
-    serve(Session(open_run(run), particles, datadir), port, announce)
+    secret = token or os.environ.get("CRYOFORMER_VIEW_TOKEN")
+    serve(Session(open_run(run), particles, datadir), port, announce, secret)

@@ -50,9 +50,9 @@ def session(made_run: Path) -> Session:
 
 
 @contextmanager
-def served(run: Path) -> Iterator[str]:
+def served(run: Path, *options: str) -> Iterator[str]:
     """The address that ``cryoformer view RUN`` prints, while it runs."""
-    command = [sys.executable, "-m", "cryoformer", "view", str(run)]
+    command = [sys.executable, "-m", "cryoformer", "view", str(run), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -105,12 +105,20 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     troubles: list[str] = []
     contexts = []
 
-    def open_at(address: str, fragment: str = "", width: int = 1280, height: int = 800, dark: bool = False) -> Any:
+    def open_at(
+        address: str,
+        fragment: str = "",
+        width: int = 1280,
+        height: int = 800,
+        dark: bool = False,
+        lost_connections: bool = False,
+    ) -> Any:
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+        if not lost_connections:
+            page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on(
             "response", lambda reply: troubles.append(f"{reply.status} {reply.url}") if reply.status > 399 else None

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.formats.load import load_particles
@@ -178,6 +179,55 @@ def test_the_address_holds_the_view(open_page: Open, address: str) -> None:
     assert page.is_visible("#tag-a")
     assert page.is_visible("#slice-x")
     assert page.input_value("#colour") == "flexibility"
+
+
+def test_particles_are_coloured_and_what_is_shown_is_saved(open_page: Open, own_run: Path, tmp_path: Path) -> None:
+    labels = (np.arange(100) >= 50).astype(np.int64)
+    (own_run / "analysis").mkdir()
+    np.savez(own_run / "analysis/latent_space.npz", labels=labels, centres=np.array([10, 80]))
+    with served(own_run) as address:
+        page = open_page(address)
+        page.wait_for_selector("#tint option[value=defocus]", state="attached")
+        plain = page.locator("#map-base").screenshot()
+        page.select_option("#tint", "state")
+        page.wait_for_selector("#tint-legend:not([hidden])")
+        assert page.inner_text("#tint-classes").split() == ["1", "2"]
+        page.wait_for_timeout(300)
+        assert page.locator("#map-base").screenshot() != plain
+        assert fragment(page)["tint"] == "state"
+        # The numbered states of the report are chosen from a list.
+        page.select_option("#state", label="State 2")
+        page.wait_for_timeout(300)
+        assert fragment(page)["state"] == "particle:80"
+        with page.expect_download() as saved:
+            page.click("#save-maps")
+        assert saved.value.suggested_filename == "run_particle_000080.mrc"
+        with page.expect_download() as picture:
+            page.click("#picture")
+        picture.value.save_as(tmp_path / "shown.png")
+        with Image.open(tmp_path / "shown.png") as shown:
+            corner = np.asarray(shown.convert("L"))[-40:, -(shown.width // 4) :]
+        assert corner.min() < 80  # the scale bar, on a ground that is empty there
+        page.click("#around")
+        page.click("#particles-open")
+        page.wait_for_selector("#directions canvas >> nth=1", timeout=20000)
+        page.close()
+
+
+def test_a_window_finds_a_viewer_that_was_started_again(open_page: Open, own_run: Path) -> None:
+    options = ("--token", "a-token-that-nobody-guesses")
+    with served(own_run, *options) as address:
+        # A connection that breaks is a trouble of its own kind: not counted here.
+        page = open_page(address, lost_connections=True)
+        port = str(urlsplit(address).port)
+    page.locator("#timing", has_text="Connection lost").wait_for()
+    serial = int(page.get_attribute("#surface", "data-serial"))
+    with served(own_run, *options, "--port", port):
+        until = time.monotonic() + 20.0
+        while int(page.get_attribute("#surface", "data-serial")) == serial and time.monotonic() < until:
+            page.wait_for_timeout(200)
+        assert int(page.get_attribute("#surface", "data-serial")) > serial
+        page.close()
 
 
 def test_an_address_that_makes_no_sense_shows_the_start(open_page: Open, address: str) -> None:

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from cryoformer.explore.view.server import PAGE
+from cryoformer.files import read_mrc_volume
+from cryoformer.run.run_folder import open_run
+from explore.view.conftest import served
 
 
 def ask(address: str, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
@@ -30,7 +33,7 @@ def ask(address: str, path: str, method: str = "GET", body: bytes | None = None,
     return reply.status, content
 
 
-EVERYTHING = [*PAGE, "/api/run", "/api/maps/pc12", "/api/selections", "/live", "/nothing"]
+EVERYTHING = [*PAGE, "/api/run", "/api/maps/pc12", "/api/columns", "/api/selections", "/live", "/nothing"]
 
 
 @pytest.mark.parametrize("path", EVERYTHING)
@@ -118,6 +121,39 @@ def test_the_committed_page_fetches_nothing_from_elsewhere() -> None:
         assert "https://" not in text
         assert "import(" not in text
     assert sum(path.stat().st_size for path in folder.iterdir()) < 200_000
+
+
+def test_a_state_and_a_difference_are_saved_as_maps(address: str, viewed_run: Path, tmp_path: Path) -> None:
+    run = open_run(viewed_run)
+    first, second = run.particle_volumes([3, 90])
+    for minus, expected in ((None, second), ({"particle": 3}, second - first)):
+        body = json.dumps({"state": {"particle": 90}, "minus": minus}).encode()
+        status, content = ask(address, "/api/volume", "POST", body)
+        assert status == 200
+        (tmp_path / "saved.mrc").write_bytes(content)
+        volume, pixel_size = read_mrc_volume(tmp_path / "saved.mrc")
+        assert pixel_size == pytest.approx(run.pixel_size_angstrom)
+        np.testing.assert_allclose(volume, expected, atol=1e-5 * np.abs(second).max())
+    assert ask(address, "/api/volume", "POST", b'{"state": {"particle": 100000}}')[0] == 400
+
+
+def test_rows_that_are_not_there_have_no_directions(address: str) -> None:
+    for body in (b"abc", np.array([100], dtype="<i4").tobytes(), np.array([-1], dtype="<i4").tobytes()):
+        assert ask(address, "/api/directions", "POST", body)[0] == 400
+
+
+def test_with_port_and_token_of_before_an_old_window_is_answered_again(own_run: Path) -> None:
+    token = "a-token-that-nobody-guesses"
+    with served(own_run, "--token", token) as first:
+        port = str(urlsplit(first).port)
+        assert ask(first, "/api/run", token=token)[0] == 200
+    with served(own_run, "--token", token, "--port", port) as second:
+        assert second == first
+        assert ask(second, "/api/run", token=token)[0] == 200
+    command = [sys.executable, "-m", "cryoformer", "view", str(own_run), "--token", "short"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--token: expected 16 or more" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends an interrupt")

@@ -29,8 +29,8 @@ HEADERS = {
 class Guard:
     """The token of one server, and the check that every request passes first."""
 
-    def __init__(self, port: int) -> None:
-        self.token = secrets.token_urlsafe(24)
+    def __init__(self, port: int, token: str | None = None) -> None:
+        self.token = token or secrets.token_urlsafe(24)
         # Cookies are shared by all ports of a host, so the name tells viewers apart.
         self.cookie = f"cryoformer-view-{port}"
 

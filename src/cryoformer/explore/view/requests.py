@@ -57,5 +57,12 @@ class SliceRequest(_Request):
     minus: State | None = None
 
 
+class MapRequest(_Message):
+    """The density of a state, or what it has more than another, as a file."""
+
+    state: State
+    minus: State | None = None
+
+
 LiveRequest = Annotated[SurfaceRequest | DifferenceRequest | SliceRequest, Field(discriminator="kind")]
 live_request: TypeAdapter[SurfaceRequest | DifferenceRequest | SliceRequest] = TypeAdapter(LiveRequest)

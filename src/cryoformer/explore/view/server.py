@@ -1,6 +1,7 @@
 """The viewer's server: a page, its data and the live connection, on this machine alone."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cryoformer.errors import InputError
 from cryoformer.explore.view.guard import Guard
 from cryoformer.explore.view.live import LARGEST_MESSAGE, LiveConnection
-from cryoformer.explore.view.requests import State
+from cryoformer.explore.view.requests import MapRequest, State
 from cryoformer.explore.view.selections import Selections
 from cryoformer.explore.view.session import Session
 from cryoformer.explore.view.wire import pack
@@ -29,6 +30,7 @@ PAGE = {
 LARGEST_BODY = 16 * 1024**2
 """Room for the rows of a selection of a few million particles."""
 
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 T = TypeVar("T")
 
 
@@ -64,6 +66,10 @@ class Viewer:
         app.router.add_delete("/api/selections/{name}", self._delete)
         app.router.add_post("/api/selections/{name}/export", self._export)
         app.router.add_post("/api/particles", self._particles)
+        app.router.add_post("/api/volume", self._volume)
+        app.router.add_post("/api/directions", self._directions)
+        app.router.add_get("/api/columns", self._columns)
+        app.router.add_get("/api/columns/{name}", self._column)
         app.router.add_get("/live", self._live)
         app.on_shutdown.append(self._hang_up)
         return app
@@ -86,6 +92,35 @@ class Viewer:
     async def _map(self, request: web.Request) -> web.Response:
         message = await self._in_thread(self.session.coordinates, request.match_info["name"])
         return web.Response(body=message, content_type="application/octet-stream")
+
+    async def _columns(self, request: web.Request) -> web.Response:
+        found = await self._in_thread(lambda: self.session.columns.all)
+        listed = [{"name": name, "title": column.title} for name, column in found.items()]
+        return web.json_response({"columns": listed, "problem": self.session.columns.problem})
+
+    async def _column(self, request: web.Request) -> web.Response:
+        message = await self._in_thread(self.session.column, request.match_info["name"])
+        return web.Response(body=message, content_type="application/octet-stream")
+
+    async def _volume(self, request: web.Request) -> web.Response:
+        try:
+            asked = MapRequest.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise InputError(f"density to save: {error.errors()[0]['msg']}") from None
+        body = await self._in_thread(self.session.map_file, asked)
+        return web.Response(body=body, content_type="application/octet-stream")
+
+    async def _directions(self, request: web.Request) -> web.Response:
+        message = await self._in_thread(self.session.directions, self._rows(await request.read()))
+        return web.Response(body=message, content_type="application/octet-stream")
+
+    def _rows(self, body: bytes) -> np.ndarray:
+        if len(body) % 4:
+            raise InputError("a selection is sent as little-endian 32-bit row numbers")
+        rows = np.frombuffer(body, dtype="<i4").astype(np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.session.count:
+            raise InputError(f"expected rows from 0 to {self.session.count - 1}")
+        return rows
 
     async def _selections(self, request: web.Request) -> web.Response:
         return web.json_response(self.selections.names())
@@ -165,12 +200,16 @@ async def _answer_errors(request: web.Request, handler: Any) -> web.StreamRespon
         return web.json_response({"error": str(error)}, status=400)
 
 
-def serve(session: Session, port: int = 0, opened: Callable[[str], None] = print) -> None:
+def serve(session: Session, port: int = 0, opened: Callable[[str], None] = print, token: str | None = None) -> None:
     """Serve a run on 127.0.0.1 until interrupted; ``opened`` gets the address once the server listens.
 
+    With the port and the token of an earlier server, its windows find this one.
+
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or the token is one that could be guessed.
     """
+    if token is not None and not TOKEN.fullmatch(token):
+        raise InputError("--token: expected 16 or more letters, digits, - and _, which nobody can guess")
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -179,7 +218,7 @@ def serve(session: Session, port: int = 0, opened: Callable[[str], None] = print
         listening.close()
         raise InputError(f"port {port}: {error.strerror}; give another with --port, or none") from None
     port = listening.getsockname()[1]
-    guard = Guard(port)
+    guard = Guard(port, token)
     viewer = Viewer(session, guard)
 
     async def announce(app: web.Application) -> None:

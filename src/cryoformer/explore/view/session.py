@@ -3,24 +3,30 @@
 import time
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
 from cryoformer.errors import InputError
 from cryoformer.explore.flexibility import flexibility, sampled_states
 from cryoformer.explore.view.colouring import Colourings
+from cryoformer.explore.view.columns import Columns, read_clusters
 from cryoformer.explore.view.decoder import StateDecoder
+from cryoformer.explore.view.directions import compared
 from cryoformer.explore.view.latent_maps import LatentMaps, read_umap
 from cryoformer.explore.view.particle_images import ParticleImages
-from cryoformer.explore.view.requests import DifferenceRequest, SliceRequest, State, SurfaceRequest
+from cryoformer.explore.view.requests import DifferenceRequest, MapRequest, SliceRequest, State, SurfaceRequest
 from cryoformer.explore.view.surface import Surface, isosurface, values_at
 from cryoformer.explore.view.trajectories import find_trajectories, latent_along
 from cryoformer.explore.view.wire import pack
 from cryoformer.explore.viewpoint import contour_level
+from cryoformer.files import write_mrc_volume
 from cryoformer.formats.particle_input import Reopened, reopen
-from cryoformer.run.run_folder import Run
+from cryoformer.particles import Particles
+from cryoformer.run.run_folder import Run, RunPaths
 
 REFINED_BOX = 100
 """At rest, surfaces of boxes smaller than this are interpolated to twice their grid, or their voxels would show."""
@@ -42,6 +48,10 @@ class Session:
         self.mean_density = self.decoder.density(self.landscape.principal.mean)
         self.sigma = max(float(self.mean_density.std()), 1e-12)
         self.level = contour_level(self.mean_density)
+        self.states = read_clusters(analysis, self.count)[1]
+        self.columns = Columns(
+            analysis, self.landscape.principal.coordinates[:, :2], np.asarray(run.latents_covariance), self._table
+        )
         self.colourings = Colourings(analysis, run.box, lambda: self.mean_density > self.level, self._flexibility)
 
     @cached_property
@@ -53,6 +63,13 @@ class Session:
     def particles(self) -> ParticleImages:
         """The images of the particles."""
         return ParticleImages(self.run, self.source)
+
+    def _table(self) -> tuple[Particles, pd.DataFrame]:
+        """The run's particles and their rows of the particle file."""
+        paths, columns = RunPaths(self.run.path), self.source.file.columns()
+        if paths.rows.exists():
+            columns = columns.iloc[paths.read_rows(self.count)]
+        return self.particles.particles, columns
 
     def latent(self, state: State) -> Float[np.ndarray, " k"]:
         """Latent of a state.
@@ -84,6 +101,7 @@ class Session:
             "level": self.level / self.sigma,
             "highestLevel": float(self.mean_density.max()) / self.sigma,
             "maps": [{"name": m.name, "title": m.title, "axes": m.axis_titles} for m in maps],
+            "states": self.states.tolist(),
             "colourings": [{"name": name, "title": title} for name, title in self.colourings.titles.items()],
             "trajectories": [
                 {"name": name, "on": {m.name: self.landscape.place_of(m.name, points).tolist() for m in maps}}
@@ -96,6 +114,27 @@ class Session:
         flat = self.landscape.map(name)
         _ = flat.tree  # made now, or the first move of the cursor would wait for it
         return pack({"kind": "map", "name": name}, {"coordinates": flat.coordinates})
+
+    def column(self, name: str) -> bytes:
+        """A value per particle to colour them by, as a message."""
+        column = self.columns[name]
+        low, high = column.range
+        header = {"kind": "column", "name": name, "title": column.title, "isClass": column.is_class}
+        return pack({**header, "low": low, "high": high}, {"values": column.values})
+
+    def map_file(self, request: MapRequest) -> bytes:
+        """The density of a state, or its difference from another, as an MRC file."""
+        volume = self.decoder.density(self.latent(request.state), "full")
+        if request.minus is not None:
+            volume = volume - self.decoder.density(self.latent(request.minus), "full")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "map.mrc"
+            write_mrc_volume(path, volume, self.run.pixel_size_angstrom)
+            return path.read_bytes()
+
+    def directions(self, rows: Int[np.ndarray, " m"]) -> bytes:
+        """From where particles are seen, the selected ones beside all, as a message."""
+        return pack({"kind": "directions"}, compared(self.particles.particles.rotations[:, 2], rows))
 
     def answer(self, request: SurfaceRequest | DifferenceRequest | SliceRequest) -> bytes:
         """Decode and draw what was asked for; a message with its panel, serial number and time taken."""
