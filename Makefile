@@ -3,6 +3,7 @@
 # make docs    the documentation as a site, with warnings as errors, into build/site
 # make bench   timings, kept as JSON under benchmarks/
 # make experiments [SIZE=tiny]  the paper's experiments into experiments/ (hours at the size `everyday`)
+# make gpu-check  what a CUDA GPU makes of it, in six minutes, into benchmarks/results/gpu.json
 # make viewer  the viewer's page, built anew from viewer/ (needs npm)
 # make screenshots RUN=DIR  pictures of a run in the viewer, for the documentation
 # make imports the picture of who imports whom, for the documentation
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PACKAGING := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test docs bench experiments viewer screenshots clean
+.PHONY: demo test docs bench gpu-check experiments viewer screenshots clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cryoformer demo --out demo
@@ -31,7 +32,11 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed-test
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(filter-out benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do \
+		echo "$$script"; $(BIN)/python "$$script"; done
+
+gpu-check: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/gpu_check.py
 
 SIZE ?= everyday
 experiments: $(VENV)/.installed-demo

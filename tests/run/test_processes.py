@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
     "latent_states": 16,
     "invert": "no",
+    "parts": 0,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "read from disk": {"memory_gib": 0.0},

@@ -64,5 +64,8 @@ class _ApplyEncoding(torch.autograd.Function):
 
 
 def apply_encoding(matrix: EncodingMatrix, table: Float[Tensor, "rows f"]) -> Float[Tensor, "points_levels f"]:
-    """M table, differentiable in the table (once)."""
+    """M table, differentiable in the table (once); in full precision, whatever is around it."""
+    if torch.is_autocast_enabled("cuda"):
+        with torch.autocast("cuda", enabled=False):
+            return _ApplyEncoding.apply(table, matrix)  # type: ignore[no-any-return]
     return _ApplyEncoding.apply(table, matrix)  # type: ignore[no-any-return]

@@ -90,14 +90,14 @@ def _worker(work: Callable[[], Any], count: int, plugin_files: tuple[str, ...], 
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Fabric, Processes]]:
+def joined(device: str, precision: str = "float32") -> Iterator[tuple[Fabric, Processes]]:
     """Fabric for this process, and the others that it works with, until the block ends.
 
     Raises:
-        InputError: a device that is not there.
+        InputError: a device that is not there, or has no such precision.
         ProcessLost: another process has gone.
     """
-    fabric = _join(device)
+    fabric = _join(device, precision)
     processes = Processes.running()
     if not processes.first:
         # The first process says what there is to say.
@@ -116,18 +116,22 @@ def joined(device: str) -> Iterator[tuple[Fabric, Processes]]:
         dist.destroy_process_group()
 
 
-def _join(device: str) -> Fabric:
+def _join(device: str, precision: str) -> Fabric:
     name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     accelerator, _, number = name.partition(":")
     here, world = (int(os.environ[key]) if started() else 1 for key in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if accelerator == "cpu" and precision != "float32":
+        raise InputError(f"setting precision: {precision} is for a GPU; on a CPU expected float32")
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     if number and world > 1:
         raise InputError(f"--device {device}: several processes take a device each; expected {accelerator}")
+    kind: Any = "bf16-mixed" if precision == "bf16" else "32-true"
     devices: Any = [int(number)] if number else here
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     strategy = DDPStrategy(timeout=PATIENCE) if world > 1 else "auto"
     try:
         fabric = Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=world // here, strategy=strategy, precision="32-true"
+            accelerator=accelerator, devices=devices, num_nodes=world // here, strategy=strategy, precision=kind
         )
         fabric.launch()
     except (RuntimeError, ValueError) as error:

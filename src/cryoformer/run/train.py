@@ -77,7 +77,7 @@ def train(
             _check_empty(paths)
         work = partial(train, source, out, particles=particles, resume=resume, log_file=log_file, **given)
         return start(devices, work)
-    with joined(config.device) as (fabric, processes):
+    with joined(config.device, config.precision) as (fabric, processes):
         with said_before() as said:
             if not resume:
                 processes.on_first(partial(_check_empty, paths))

@@ -27,6 +27,10 @@ class TrainConfig(ImageSettings):
     """Everything that decides a run. The defaults are the preset ``default``."""
 
     devices: int = Field(default=1, ge=1, description="Processes on this machine, which share the images")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        default="float32",
+        description="Products of the network: tf32 rounds them on a GPU, bf16 works in 16 bits there",
+    )
     subspace: PPCASettings = PPCASettings()
     model: ModelConfig = ModelConfig()
     latents: Literal["subspace", "free"] = Field(
