@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,20 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cryoformer.errors import InputError
+
 PLAIN_SECONDS = 30.0
+
+
+def time_limit(max_minutes: float | None) -> float | None:
+    """Seconds of ``--max-minutes``; None for no limit.
+
+    Raises:
+        InputError: not a number above 0.
+    """
+    if max_minutes is not None and not (max_minutes > 0 and math.isfinite(max_minutes)):
+        raise InputError(f"--max-minutes {max_minutes:g}: expected a number above 0")
+    return None if max_minutes is None else 60.0 * max_minutes
 
 
 def memory_gib() -> float:

@@ -100,3 +100,8 @@ def test_a_baseline_can_be_fitted_on_half_of_the_particles(stack: Path, tmp_path
         assert len(fitted.latents) == len(rows[-1])
     assert not rows[0] & rows[1]
     assert len(rows[0] | rows[1]) == COUNT
+
+
+def test_a_time_limit_is_a_positive_number(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--max-minutes -1: expected a number above 0"):
+        fit_baseline("sfbp", ParticleInput(tmp_path / "p.star"), tmp_path / "out", max_minutes=-1.0)

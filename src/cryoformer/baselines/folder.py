@@ -28,7 +28,7 @@ from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
 from cryoformer.memory import check_memory
 from cryoformer.particles import check_count, check_images
-from cryoformer.progress import RunLog
+from cryoformer.progress import RunLog, time_limit
 
 # A back-projection needs no held-out images.
 LEAST_FOR_HALVES = 4
@@ -49,6 +49,7 @@ def fit_baseline(
     Raises:
         InputError: anything wrong with the files or settings, before anything is written.
     """
+    seconds = time_limit(max_minutes)
     checked = checked_settings(method, settings or {})
     reading = reading or ImageSettings()
     reading = reading.model_copy(update={"device": str(usable_device(reading.device))})
@@ -64,8 +65,7 @@ def fit_baseline(
     check_output(out, 60 * particles.box**3)
     check_images(particles, reading.normalise)
     out.mkdir(parents=True, exist_ok=True)
-    with RunLog(out / "metrics.jsonl") as log:
-        seconds = None if max_minutes is None else 60.0 * max_minutes
+    with RunLog(out / "metrics.jsonl", texts=[out / "log.txt"]) as log:
         torch.manual_seed(reading.seed)
         fitted = baseline(method).fit(FitData(particles, out, reading, seconds, log), checked)
         shutil.rmtree(out / "cache", ignore_errors=True)

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+import tyro
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import NOTHING_GIVEN, Folder, OptionalFile, OptionalFolder, Reading, app
+from cryoformer.cli.arguments import NOTHING_GIVEN, OptionalFile, OptionalFolder, OutFolder, Reading, app, optional
 
 
 @app.command
@@ -13,11 +14,11 @@ def abinitio(
     particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
     /,
     *,
-    out: Folder,
+    out: OutFolder,
     datadir: OptionalFolder = None,
     ctf: OptionalFile = None,
-    max_minutes: Annotated[float | None, arg(metavar="M")] = None,
-    flip: bool = False,
+    max_minutes: Annotated[float | None, optional("M")] = None,
+    flip: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     reading: Reading = NOTHING_GIVEN,
 ) -> None:
     """Find poses and a map from images with CTF alone; the same command goes on after a stop.

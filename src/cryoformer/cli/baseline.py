@@ -30,7 +30,7 @@ def baseline(
     ctf: OptionalFile = None,
     no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     half: Annotated[int | None, arg(metavar="1|2")] = None,
-    max_minutes: Annotated[float | None, arg(metavar="M")] = None,
+    max_minutes: Annotated[float | None, arg(metavar="M", help_behavior_hint="")] = None,
     reading: Reading = NOTHING_GIVEN,
     executable: OptionalFile = None,
     settings: Settings = (),

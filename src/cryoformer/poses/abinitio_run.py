@@ -1,5 +1,6 @@
 """From particles without poses to the same file with poses, a map, and what was found on the way."""
 
+import math
 import shutil
 import time
 from dataclasses import replace
@@ -23,7 +24,7 @@ from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.particles import Particles, check_images
 from cryoformer.poses.abinitio import AbInitio, Findings
 from cryoformer.poses.rounds import Refinement, refine_poses
-from cryoformer.progress import RunLog
+from cryoformer.progress import RunLog, time_limit
 
 RECORD, POSTERIORS = "abinitio.json", "poses.npz"
 MAP, HALF_MAPS = "map.mrc", ("half_map_1.mrc", "half_map_2.mrc")
@@ -50,6 +51,7 @@ def find_poses(
         InputError: anything wrong with the files, or a folder that holds something else.
     """
     usable_device(settings.device)
+    seconds = time_limit(max_minutes)
     asked = {**source.facts(), **settings.model_dump(mode="json"), "max_minutes": max_minutes}
     earlier = _earlier(out, asked)
     listed = source.open()
@@ -61,8 +63,8 @@ def find_poses(
         raise InputError(f"{particles.source}: {len(particles)} images are too few to find poses from; give more")
     check_images(particles)
     write_json(out / RECORD, {"asked": asked, "finished": False})
-    with RunLog(None) as log:
-        began, limit = time.monotonic(), 60 * (max_minutes or float("inf"))
+    with RunLog(None, texts=[out / "log.txt"]) as log:
+        began, limit = time.monotonic(), seconds or math.inf
         findings = Findings.at(out / "abinitio.safetensors")
         log.stage("reading images")
         images = prepare_images(particles, out / "cache", settings)

@@ -48,7 +48,7 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     check_images(particles, settings.normalise)
     facts = {"input": source.facts(), "asked": asked}
     write_json(record, facts | {"finished": False})
-    with RunLog(None) as log:
+    with RunLog(None, texts=[out / "log.txt"]) as log:
         found = refine_poses(particles, settings, out / "cache", checkpoint, log)
         log.say(f"done in {log.elapsed / 60:.1f} min")
     listed.write_posed(found.kept.applied(particles), out)

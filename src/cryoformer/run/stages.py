@@ -29,7 +29,7 @@ from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.particles import Particles
 from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
-from cryoformer.progress import RunLog
+from cryoformer.progress import RunLog, time_limit
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
@@ -68,7 +68,7 @@ class Reconstruction:
         self.main = self.processes.first
         if config.latents == "free" and self.processes.size > 1:
             raise InputError("setting latents: free latents are learnt in one process; start one (--devices 1)")
-        self.budget = None if max_minutes is None else 60.0 * max_minutes
+        self.budget = time_limit(max_minutes)
         seed_everything(config.seed, verbose=False)
 
     def run(self) -> str:

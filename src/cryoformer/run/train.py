@@ -1,7 +1,6 @@
 """A run from particles and settings to a folder: what it begins with, and how it is continued."""
 
 import logging
-import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
 from cryoformer.images.shard import Shard
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_count, check_images
-from cryoformer.progress import said_before
+from cryoformer.progress import said_before, time_limit
 from cryoformer.run.processes import joined, start, started
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
@@ -61,8 +60,7 @@ def train(
         InputError: anything wrong with files or settings. A start that fails leaves nothing behind.
         ProcessLost: one of several processes has died; the run can be resumed, with any number of them.
     """
-    if max_minutes is not None and not (max_minutes > 0 and math.isfinite(max_minutes)):
-        raise InputError(f"--max-minutes {max_minutes:g}: expected a number above 0")
+    time_limit(max_minutes)
     if log_file is not None and not log_file.parent.is_dir():
         raise InputError(f"--log {log_file}: there is no folder {log_file.parent}")
     paths = RunPaths(Path(out))
