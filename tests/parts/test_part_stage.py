@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from cryoformer.checkpoint import save_tensors
+from cryoformer.errors import InputError
+from cryoformer.formats.load import load_particles
 from cryoformer.images.fourier_images import Images
 from cryoformer.parts import stage
 from cryoformer.parts.density import PartDensities
@@ -19,6 +21,7 @@ from cryoformer.parts.stage import PartStage
 from cryoformer.parts.start import PartStart, start_parts
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import open_run
+from cryoformer.run.subtract import subtract
 from toy_images import BOX, PIXEL, Simulated, blob
 
 
@@ -56,6 +59,12 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     (shift,) = density.motions.vectors(torch.from_numpy(run.latents[[3]]))[0, :, 3].tolist()
     wanted = blob((0.0, -20.0, 0.0), 12.0) + blob((shift, 30.0, 0.0), 8.0)
     assert np.abs(volume - wanted.numpy()).max() < 0.03
+
+    subtract(tmp_path / "run", 1, tmp_path / "part")
+    assert len(load_particles(tmp_path / "part" / "particles.star")) == len(run.latents)
+    with pytest.raises(InputError, match="parts 1 to 1"):
+        subtract(tmp_path / "run", 2, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 class Judged(PartStage):

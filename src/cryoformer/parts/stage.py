@@ -7,7 +7,6 @@ is not above that under the network, with densities from the same images, there 
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +18,7 @@ from cryoformer.imaging.grids import crop_volume
 from cryoformer.parts.masks import part_masks
 from cryoformer.parts.motion import LatentTerms
 from cryoformer.parts.moving_density import MovingDensity
+from cryoformer.parts.part_files import part_motion
 from cryoformer.parts.posterior import StatePosterior, state_posterior
 from cryoformer.parts.rounds import DRAWS, PartModel, PartRounds, unexplained
 from cryoformer.parts.start import STATES, PartStart, coarse_box, coarse_region, start_parts
@@ -174,16 +174,8 @@ class PartStage:
             torch.stack([torch.stack(found.halves) for found in rounds.found]),
             torch.stack([found.half_map_fsc for found in rounds.found]),
         )
+        for part in range(len(density)):
+            angle, _, moved = part_motion(density.motions, part, latents)
+            self.log.say(f"part {part + 1} turns by {angle:.0f} degrees, its centre moves by {moved:.0f} A")
+            self.log.record(stage="part", part=part + 1, degrees=angle, angstrom=moved)
         return FoundParts(density, latents, covariance)
-
-
-def part_angles(density: MovingDensity, latents: Float[np.ndarray, "n k"]) -> list[float]:
-    """Degrees between the ends of every part's motion over the population: 1st and 99th percentile of the main turn."""
-    vectors = density.motions.vectors(torch.as_tensor(latents).float())[..., :3]
-    angles = []
-    for turns in vectors:
-        spread = turns - turns.mean(dim=0)
-        axis = torch.linalg.eigh(spread.T @ spread)[1][:, -1]
-        low, high = torch.quantile(spread @ axis, torch.tensor([0.01, 0.99])).tolist()
-        angles.append(float(np.degrees(high - low)))
-    return angles

@@ -8,10 +8,12 @@ FILES = """
 config.yaml          what the run was made of: particle file, command, every setting. It can be given as --recipe
 log.txt              everything the run said, with the seconds since it began
 latents.npz          mean [n, k] and covariance [n, k, k] of every particle's latent, in the order of the particle file
+parts.csv            where there are parts that move: the pose of each in every particle
 rows.npy             which rows of the particle file were used, where not all of them were
 metrics.jsonl        one line of JSON for each stage and epoch
 volumes/             consensus.mrc, its half maps (consensus_half1.mrc, consensus_half2.mrc), occupancy.mrc (where there
-                     can be density), flexible.mrc (what the network decodes)
+                     can be density), flexible.mrc (what the network decodes); of parts that move, where there
+                     are any, part_1.mrc with half maps, mask, axis for ChimeraX (part_1_axis.cxc), and still.mrc
 checkpoints/         the finished model, and what --resume goes on from (safetensors, no pickles)
 
 What other commands add:
@@ -29,6 +31,7 @@ cryoformer view {run}                       look around in a browser
 cryoformer validate {run}                   is the motion real?
 cryoformer volumes {run} --particles 3,17 --out VOLUMES
 cryoformer select {run} --cluster 3 --out state3.star
+cryoformer subtract {run} --part 1 --out PART    particles of a part that moves, the rest taken off
 """
 
 

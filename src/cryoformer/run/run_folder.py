@@ -4,6 +4,7 @@ config.yaml                       everything needed to repeat the run
 latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
 rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
+parts.csv                         pose of every part in every particle, where there are parts
 log.txt, README.txt               what the run said, and what lies in the folder
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
@@ -11,7 +12,7 @@ checkpoints/model.safetensors      the finished model
 checkpoints/parts.safetensors      parts that move, where images like them better than the network
 checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
                                    replaces by a linear map from latents
-volumes/consensus.mrc, occupancy.mrc, flexible.mrc
+volumes/consensus.mrc, occupancy.mrc, flexible.mrc; still.mrc and part_1.mrc ... where there are parts
 """
 
 import json
@@ -50,6 +51,10 @@ class RunPaths:
     @property
     def latents(self) -> Path:
         return self.root / "latents.npz"
+
+    @property
+    def parts(self) -> Path:
+        return self.root / "parts.csv"
 
     @property
     def rows(self) -> Path:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from torch import Tensor
@@ -27,6 +28,7 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.particles import Particles
+from cryoformer.parts.part_files import write_part_files
 from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog, time_limit
@@ -208,6 +210,8 @@ class Reconstruction:
         self.paths.write_latents(latents, covariance)
         if parts is not None:
             save_tensors(self.paths.checkpoint("parts"), *parts.density.tensors())
+            poses = torch.from_numpy(self.particles.rotations).float(), self.particles.shifts_angstrom
+            write_part_files(self.paths.volumes, self.paths.parts, parts.density, *poses, parts.latents.cpu())
         tensors, facts = model_tensors(trained.model)
         facts |= {"conditioning": spread, "cut_short": trained.cut_short}
         save_tensors(self.paths.checkpoint("model"), tensors, facts)
