@@ -172,7 +172,7 @@ def test_draws_follow_the_posterior():
 def fitted_to(volumes: list[torch.Tensor], latents: torch.Tensor):
     terms = LatentTerms.of_population(latents)
     region = torch.stack(volumes).std(dim=0) > 0.02
-    return start_parts(torch.stack(volumes), latents, terms, region, PIXEL, parts=1, seed=0, steps=250)
+    return start_parts(torch.stack(volumes), latents, terms, region, PIXEL, parts=1, seed=0, steps=150)
 
 
 def test_decoded_densities_tell_a_swing():
