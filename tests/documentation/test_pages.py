@@ -65,3 +65,34 @@ def test_a_file_that_says_nothing_is_refused(tooling, tmp_path: Path) -> None:
     (tmp_path / "silent.py").write_text("x = 1\n")
     with pytest.raises(ValueError, match="says nothing of itself"):
         tooling("code_map").first_line(tmp_path / "silent.py")
+
+
+def commands_of(page: Path) -> list[str]:
+    """Every line of a code block, or code within the text, that is a command."""
+    text = page.read_text()
+    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.S)
+    blocks += re.findall(r"(?:^ {4}.*\n)+", text, flags=re.M)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [found.replace("\n", " ") for found in re.findall(r"`(cryoformer [^`]*)`", text)]
+    found = (re.search(r"(?:^|/bin/|\| )cryoformer ([a-z].*)", line.strip()) for line in lines)
+    return [match[1].split("#")[0] for match in found if match]
+
+
+def test_commands_on_the_pages_exist_with_their_options() -> None:
+    """By the page of all options, which is made from the code."""
+    known: dict[str, set[str]] = {}
+    for section in (ROOT / "docs/settings.md").read_text().split("### `cryoformer ")[1:]:
+        name = re.split(r"[ `]", section)[0]
+        table = section.split("\n## ")[0]
+        known[name] = set(re.findall(r"(?:--[a-z-]+|-o\b)", " ".join(re.findall(r"^\| `(-.*?)` \|", table, re.M))))
+    assert known["train"] >= {"-o", "--out", "--resume", "--zdim"}
+    pages = [page for page in PAGES if page.name not in ("CHANGELOG.md", "settings.md")]
+    wrong, count = [], 0
+    for page in pages:
+        for command in commands_of(page):
+            name, options = command.split()[0], re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-o\b)", command)
+            count += 1
+            if name not in known or set(options) - known[name] - {"--help"}:
+                wrong.append(f"{page.name}: cryoformer {command}")
+    assert not wrong, "\n".join(wrong)
+    assert count > 60
