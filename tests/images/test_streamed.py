@@ -229,3 +229,18 @@ def test_what_the_images_are_taken_for_is_said(particle_file: Path, tmp_path: Pa
     said = "\n".join(caplog.messages)
     for words in ("--invert", "--normalise", "--ctf-applied", "standard deviation"):
         assert words in said
+
+
+def test_contrast_is_a_factor_of_the_ctf_wherever_images_are(particle_file: Path, tmp_path: Path) -> None:
+    particles = load_particles(particle_file)
+    contrast = torch.linspace(0.5, 1.5, len(particles))
+    held = prepare_images(particles, tmp_path / "a", ImageSettings(invert="no"))
+    streamed = prepare_images(particles, tmp_path / "b", ImageSettings(invert="no", memory_gib=0.0))
+    rows = torch.tensor([3, 299, 17])
+    for images in (held, streamed, held.crop(16), streamed.crop(16)):
+        weak, plain = images.with_contrast(contrast).take(rows), images.take(rows)
+        torch.testing.assert_close(weak.ctf, plain.ctf * contrast[rows, None, None])
+        torch.testing.assert_close(weak.coefficients, plain.coefficients)
+    # Whichever comes first.
+    weak, plain = streamed.with_contrast(contrast).crop(16).take(rows), streamed.crop(16).take(rows)
+    torch.testing.assert_close(weak.ctf, plain.ctf * contrast[rows, None, None])

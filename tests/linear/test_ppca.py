@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from cryoformer.communication import ALONE
+from cryoformer.images.fourier_images import SliceProjector
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.linear.consensus import reconstruct_consensus
@@ -150,7 +152,7 @@ def test_canonical_form_keeps_the_densities(fitted) -> None:
         fitted.covariance,
         0.0,
     )
-    again = _canonical(turned)
+    again = _canonical(turned, ALONE)
     assert torch.allclose(again.volumes(again.latents[:3]), turned.volumes(turned.latents[:3]), atol=1e-4)
     assert torch.allclose(again.latents.mean(dim=0), torch.zeros(3), atol=1e-5)
 
@@ -170,3 +172,28 @@ def test_flexible_region_is_where_two_halves_agree() -> None:
     strong = (signal[0].abs() > 0.3).numpy()
     assert region[strong].mean() > 0.95
     assert region[signal[0].abs().numpy() < 0.01].mean() < 0.02
+
+
+def test_contrasts_that_differ_are_no_component() -> None:
+    """Particles that stand still, some in thicker ice: without a contrast each, they spend a component on it."""
+    still = simulate(400, noise=0.7, seed=4, moves=False).images
+    true = 1 + 0.25 * torch.randn(400, generator=torch.Generator().manual_seed(0))
+    mean = reconstruct_consensus(still).volume
+    clean = SliceProjector(simulate(2, 1.0, moves=False).density(0.5)).project(still.views()) * still.ctf
+    images = replace(still, coefficients=still.coefficients + clean * (true[:, None, None] - 1))
+    mask = occupancy_mask(mean, PIXEL)
+    same, found = (fit_ppca(images, mean, mask, 2, 12, seed=0, contrast=contrast) for contrast in (False, True))
+    information = [1 - float(fit.covariance[:, 0, 0].mean()) for fit in (same, found)]
+    assert information[0] > 0.5
+    assert information[1] < 0.3
+    assert found.contrast is not None
+    assert torch.corrcoef(torch.stack([found.contrast, true]))[0, 1] > 0.95
+    assert found.contrast_prior.spread == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_contrast_takes_nothing_of_a_motion(moving, fitted) -> None:
+    mean = reconstruct_consensus(moving.images).volume
+    found = fit_ppca(moving.images, mean, occupancy_mask(mean, PIXEL), 3, 8, seed=0, contrast=True)
+    assert found.contrast_prior.spread < 0.1
+    same, alone = (abs(np.corrcoef(fit.latents[:, 0].numpy(), moving.t)[0, 1]) for fit in (found, fitted))
+    assert same > alone - 0.02

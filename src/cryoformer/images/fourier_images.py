@@ -82,6 +82,10 @@ class Images(ABC):
         Outside the Nyquist circle nothing is predicted.
         """
 
+    @abstractmethod
+    def with_contrast(self, contrast: Float[Tensor, " m"]) -> "Images":
+        """The same images, with CTFs that hold the contrast of each (of all images, whatever processes share them)."""
+
     def batches(self, rows: Iterable[Tensor]) -> "Iterator[tuple[Tensor, FourierImages]]":
         """These batches of rows, each with its images; empty ones, where a process has nothing to do, are left out."""
         for some in rows:
@@ -178,6 +182,9 @@ class FourierImages(Images):
             noise_power=self.noise_power[: box // 2 + 1],
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
         )
+
+    def with_contrast(self, contrast: Float[Tensor, " m"]) -> "FourierImages":
+        return replace(self, ctf=self.ctf * contrast[self.part.start : self.part.stop, None, None])
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "FourierImages":
         projector = SliceProjector(volume)

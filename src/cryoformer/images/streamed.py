@@ -42,6 +42,7 @@ class StreamedImages(Images):
         memory_bytes: what images in memory may take.
         cache: folder for caches.
         subtracted: a density that is subtracted from every image, or None.
+        contrast: of every image here, as a factor of its CTF; None for 1.
     """
 
     prepared: PreparedParticles
@@ -49,6 +50,7 @@ class StreamedImages(Images):
     memory_bytes: float
     cache: Path
     subtracted: SliceProjector | None = field(default=None, repr=False)
+    contrast: Float[Tensor, " n"] | None = None
 
     @property
     def box(self) -> int:
@@ -62,10 +64,14 @@ class StreamedImages(Images):
     def _read(self, rows: Tensor) -> FourierImages:
         here = rows.cpu()
         coefficients = (self.cached or self.prepared).read(here).to(self.device)
-        ctf = self.prepared.transfer(here, self.box).to(self.device)
+        ctf = self._transfer(rows, self.box)
         if self.subtracted is not None:
             coefficients = coefficients - self.subtracted.project(self.views(rows)) * ctf
         return self._with(rows, coefficients, ctf)
+
+    def _transfer(self, rows: Tensor, box: int) -> Float[Tensor, "b d h"]:
+        ctf = self.prepared.transfer(rows.cpu(), box).to(self.device)
+        return ctf if self.contrast is None else ctf * self.contrast[rows, None, None]
 
     def _gathered(self, rows: Tensor, facts: Images, progress: Callable[[int], None] | None = None) -> FourierImages:
         """These images in memory, at the box of ``facts``, from batches."""
@@ -77,7 +83,7 @@ class StreamedImages(Images):
         for some, images in self.batches(rows.split(self.batch)):
             here = slice(place, place + len(some))
             coefficients[here] = crop_fourier(images.coefficients, self.box, box)
-            ctf[here] = images.ctf if box == self.box else self.prepared.transfer(some.cpu(), box).to(self.device)
+            ctf[here] = images.ctf if box == self.box else self._transfer(some, box)
             place += len(some)
             if progress is not None:
                 progress(len(some))
@@ -105,6 +111,9 @@ class StreamedImages(Images):
             batches = self.batches(self.every())
             smaller.cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in batches)
         return smaller
+
+    def with_contrast(self, contrast: Float[Tensor, " m"]) -> "StreamedImages":
+        return replace(self, contrast=contrast[self.part.start : self.part.stop])
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
         return replace(self, subtracted=SliceProjector(volume))

@@ -12,11 +12,13 @@ from cryoformer.imaging.grids import crop_volume, resample_volume
 from cryoformer.imaging.slices import shell_power, volume_from_fourier
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
-from cryoformer.linear.ppca import PPCA, component_precision, expectation, fit_ppca, linear_volumes
+from cryoformer.linear.ppca import PPCA, ContrastPrior, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.progress import RunLog
 
 FLEXIBLE_DILATION_ANGSTROM = 0.0
+# An image without a particle still has a contrast: a negative or vanishing one would turn the noise round.
+LEAST_CONTRAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class LinearStage:
     occupancy: Float[Tensor, "d d d"]
     flexible: Float[Tensor, "d d d"]
     density_scale: Float[Tensor, ""]
+    # Of every image, of mean 1; None for a run of version 0.1.0.
+    contrast: Float[Tensor, " n"] | None = None
 
 
 def fit_linear_stage(
@@ -50,11 +54,14 @@ def fit_linear_stage(
     used = torch.arange(images.part.total, device=images.device) if rows is None else rows
     occupancy = fitted_occupancy(low, consensus, used)
     ppca = _fit(low, mean, occupancy, settings, seed, log, used)
+    gather = images.part.processes.gather
+    contrast = _contrast(ppca, images, used, log)
+    low, images = low.with_contrast(contrast), images.with_contrast(contrast)
+    ppca = replace(ppca, contrast=None, contrast_prior=ContrastPrior())
     flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), ppca, occupancy)
     occupancy = torch.maximum(occupancy, flexible)
     full_occupancy = resample_volume(occupancy, images.box)
     full = at_full_box(images, ppca, consensus.volume, full_occupancy)
-    gather = images.part.processes.gather
     ppca = replace(ppca, latents=gather(ppca.latents), covariance=gather(ppca.covariance))
     ratio = (images.box / low.box) ** 3
     deviation = _deviation(ppca, used)[flexible > 0.5].mean() / ratio
@@ -77,7 +84,19 @@ def fit_linear_stage(
         occupancy=full_occupancy,
         flexible=resample_volume(flexible, images.box),
         density_scale=deviation,
+        contrast=contrast,
     )
+
+
+def _contrast(subspace: PPCA, images: Images, rows: Int[Tensor, " m"], log: RunLog) -> Float[Tensor, " n"]:
+    """Contrasts of all images, of mean 1 over these rows."""
+    if subspace.contrast is None:
+        return torch.ones(images.part.total, device=images.device)
+    contrast = images.part.processes.gather(subspace.contrast)
+    contrast = (contrast / contrast[rows].mean()).clamp_min(LEAST_CONTRAST)
+    log.record(stage="contrast", deviation=float(contrast.std()), prior=subspace.contrast_prior.spread)
+    log.say(f"contrasts of the images scatter by {100 * subspace.contrast_prior.spread:.0f} %")
+    return contrast
 
 
 def _fit(
@@ -100,6 +119,7 @@ def _fit(
         seed,
         report,
         settings.tolerance,
+        contrast=settings.contrast,
     )
     return read_others(low, found, drawn).informative(low.part.processes)
 
@@ -119,6 +139,8 @@ def read_others(images: Images, ppca: PPCA, rows: Int[Tensor, " m"]) -> PPCA:
     here = images.part.here(rows)
     placed = _unread(ppca, len(images))
     placed.latents[here], placed.covariance[here] = ppca.latents, ppca.covariance
+    if placed.contrast is not None and ppca.contrast is not None:
+        placed.contrast[here] = ppca.contrast
     unread = torch.ones(len(images), dtype=torch.bool, device=images.device)
     unread[here] = False
     read, _ = expectation(images, placed, accumulate=False, rows=unread.nonzero()[:, 0])
@@ -129,7 +151,9 @@ def _unread(ppca: PPCA, count: int) -> PPCA:
     """The same densities, for so many images of which nothing is known."""
     k, device = ppca.dimension, ppca.mean.device
     covariance = torch.eye(k, device=device).repeat(count, 1, 1)
-    return replace(ppca, latents=torch.zeros(count, k, device=device), covariance=covariance)
+    contrast = None if ppca.contrast is None else torch.ones(count, device=device)
+    latents = torch.zeros(count, k, device=device)
+    return replace(ppca, latents=latents, covariance=covariance, contrast=contrast)
 
 
 def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor) -> Tensor:

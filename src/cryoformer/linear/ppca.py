@@ -1,8 +1,10 @@
 r"""Stage B: a linear model of the densities, by closed-form EM for 3D probabilistic PCA (PPCA).
 
-    Y_i = C_i P_i (mu + sum_j z_ij U_j) + noise,   z_i ~ N(0, I)
+    Y_i = C_i P_i (a_i mu + sum_j z_ij U_j) + noise,   z_i ~ N(0, I),   a_i ~ N(m, (m s)^2)
 
-With A_i = C_i P_i U and r_i = Y_i - C_i P_i mu, whitened by the noise spectrum:
+a_i is the contrast of an image: how strong its particle is, in thicker ice or beside a wrong defocus. Left out of the
+model, real images spend a component on it. m and s are estimated (s = 0: all images are taken to have contrast m).
+With A_i = C_i P_i (m s mu, U) and r_i = Y_i - m C_i P_i mu, whitened by the noise spectrum:
 
     E-step   S_i = (A_i^H A_i + I)^-1,   z_i = S_i A_i^H r_i
     M-step   a (k + 1) x (k + 1) system per Fourier voxel (:mod:`.normal_equations`), then the mask of what is occupied
@@ -44,6 +46,22 @@ STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
 # have brought nothing for the images held out, one in HELD_OUT.
 LEAST_STEPS, PATIENCE = 10, 4
 HELD_OUT = 10
+# Contrasts are expected to scatter by so much of their mean, at first, and by no more at any time.
+FIRST_SPREAD, LARGEST_SPREAD = 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class ContrastPrior:
+    """Contrasts of the images before they are seen: their mean m, and their standard deviation s as a share of it."""
+
+    mean: float = 1.0
+    spread: float = 0.0
+
+    def fitted(self, total: float, squares: float, count: float) -> "ContrastPrior":
+        """The prior that makes contrasts of these sums likeliest, which are in units of this one's mean."""
+        mean = total / count
+        variance = max(squares / count - mean**2, 0.0)
+        return ContrastPrior(self.mean * mean, min(math.sqrt(variance) / mean, LARGEST_SPREAD))
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class PPCA:
         latents: posterior means z [n, k], of the images that this process holds.
         covariance: posterior covariances S [n, k, k].
         log_likelihood: gain of the log likelihood over the mean density, per image.
+        contrast: posterior mean a_i / m of the contrast of every image, None where all are taken to be the same.
     """
 
     mean: Float[Tensor, "d d d"]
@@ -63,6 +82,8 @@ class PPCA:
     latents: Float[Tensor, "n k"]
     covariance: Float[Tensor, "n k k"]
     log_likelihood: float
+    contrast: Float[Tensor, " n"] | None = None
+    contrast_prior: ContrastPrior = ContrastPrior()
 
     @property
     def dimension(self) -> int:
@@ -94,8 +115,12 @@ def fit_ppca(
     seed: int,
     report: Callable[[int, PPCA], None] | None = None,
     tolerance: float = 0.0,
+    *,
+    contrast: bool = False,
 ) -> PPCA:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
+
+    ``contrast``: whether the images' contrasts may differ.
 
     Stops after ``iterations`` steps, when two in turn gain less than the share ``tolerance`` of the log likelihood, or
     when a tenth of the images, which is held out, gains nothing any more: from there on noise is fitted. What that
@@ -107,6 +132,8 @@ def fit_ppca(
         latents=torch.zeros(len(images), dimension, device=images.device),
         covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
+        contrast=torch.ones(len(images), device=images.device) if contrast else None,
+        contrast_prior=ContrastPrior(spread=FIRST_SPREAD if contrast else 0.0),
     )
     part = images.part
     held_out = torch.arange(part.start, part.stop, device=images.device) % HELD_OUT == HELD_OUT - 1
@@ -157,24 +184,35 @@ def expectation(
     equations = NormalEquations(images.box, k + 1, images.device) if accumulate else None
     table = None if fixed else _slice_table(ppca)
     latents, covariances = ppca.latents.clone(), ppca.covariance.clone()
-    gain = 0.0
+    prior = ppca.contrast_prior
+    contrast = latents.new_ones(len(latents)) if ppca.contrast is None else ppca.contrast.clone()
+    gain, contrast_variance = 0.0, 0.0
     every = torch.arange(len(images), device=images.device) if rows is None else rows
     for batch, some in images.batches(every.split(images.batch)):
         where = interpolate_slices(plane, some.views())
         whitened = plane.take(some.coefficients) / deviation
         ctf = plane.take(some.ctf) / deviation
-        if table is not None:
-            products = _inner_products(table, where, ctf, whitened)
-            latents[batch], covariances[batch], more = _posterior(products)
+        if table is None:
+            weights, spread = _known(contrast[batch], latents[batch], covariances[batch])
+        else:
+            weights, spread, more = _posterior(_inner_products(table, where, ctf, whitened), prior)
+            contrast[batch], latents[batch], covariances[batch] = weights[:, 0], weights[:, 1:], spread[:, 1:, 1:]
+            contrast_variance += float(spread[:, 0, 0].sum())
             gain += more
         if equations is not None:
-            weights, moments = _moments(latents[batch], covariances[batch])
-            equations.add(whitened, ctf, weights, moments, where)
+            equations.add(whitened, ctf, weights, weights[:, :, None] * weights[:, None] + spread, where)
     processes = images.part.processes
     if equations is not None:
         equations.finish(processes)
     gain, count = processes.add_numbers(gain, len(every))
     found = replace(ppca, latents=latents, covariance=covariances, log_likelihood=gain / max(count, 1))
+    if ppca.contrast is not None:
+        found = replace(found, contrast=contrast)
+        if equations is not None and table is not None:
+            here = contrast[every]
+            squares = float(here.square().sum()) + contrast_variance
+            sums = processes.add_numbers(float(here.sum()), squares, len(every))
+            found = replace(found, contrast_prior=prior.fitted(*sums))
     return found, equations
 
 
@@ -213,28 +251,39 @@ def _inner_products(table: Tensor, where: SliceInterpolation, ctf: Tensor, white
     return flat.transpose(1, 2) @ flat
 
 
-def _posterior(products: Float[Tensor, "b g g"]) -> tuple[Tensor, Tensor, float]:
-    """z, S and the summed log-likelihood gain from whitened inner products of mean, basis and images.
+def _posterior(products: Float[Tensor, "b g g"], prior: ContrastPrior) -> tuple[Tensor, Tensor, float]:
+    """Mean and covariance of w = (a / m, z), and the summed log-likelihood gain, from whitened inner products.
 
-    Whitened noise has unit variance per complex coefficient, so half of it per real part: hence the factor 2.
+    Whitened noise has unit variance per complex coefficient, so half of it per real part: hence the factor 2. The gain
+    is over the mean density at a contrast of 1.
     """
-    basis = slice(1, -1)
-    right = 2 * (products[:, basis, -1] - products[:, basis, 0])
-    factor, _ = torch.linalg.cholesky_ex(
-        2 * products[:, basis, basis] + torch.eye(right.shape[1], device=products.device)
-    )
+    m = prior.mean
+    # With contrasts that differ, the mean is one component more, of weight (a - m) / (m s).
+    first = 0 if prior.spread > 0 else 1
+    basis = slice(first, -1)
+    scale = products.new_ones(products.shape[1] - 1)
+    scale[0] = m * prior.spread
+    scale = scale[first:]
+    right = 2 * (products[:, basis, -1] - m * products[:, basis, 0]) * scale
+    system = 2 * products[:, basis, basis] * scale * scale[:, None] + torch.eye(len(scale), device=products.device)
+    factor, _ = torch.linalg.cholesky_ex(system)
     covariance = torch.cholesky_inverse(factor)
-    latents = (covariance @ right[..., None])[..., 0]
-    gain = 0.5 * (right * latents).sum() - factor.diagonal(dim1=1, dim2=2).log().sum()
-    return latents, covariance, float(gain)
+    found = (covariance @ right[..., None])[..., 0]
+    gain = 0.5 * (right * found).sum() - factor.diagonal(dim1=1, dim2=2).log().sum()
+    gain = gain + (2 * (m - 1) * products[:, 0, -1] - (m**2 - 1) * products[:, 0, 0]).sum()
+    if prior.spread == 0:
+        return *_known(torch.ones_like(found[:, 0]), found, covariance), float(gain)
+    unit = scale / m
+    unit[1:] = 1
+    weights = found * unit
+    weights[:, 0] += 1
+    return weights, covariance * unit * unit[:, None], float(gain)
 
 
-def _moments(latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """E[w] and E[w w^T] of w = (1, z)."""
-    weights = torch.cat([torch.ones_like(latents[:, :1]), latents], dim=1)
-    moments = weights[:, :, None] * weights[:, None]
-    moments[:, 1:, 1:] += covariance
-    return weights, moments
+def _known(contrast: Tensor, latents: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of w = (a / m, z) for contrasts that are known."""
+    weights = torch.cat([contrast[:, None], latents], dim=1)
+    return weights, torch.nn.functional.pad(covariance, (1, 0, 1, 0))
 
 
 def maximisation(

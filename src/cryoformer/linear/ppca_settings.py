@@ -12,4 +12,5 @@ class PPCASettings(Settings):
     dimension: int = Field(default=6, ge=1, le=32, description="Components to start with; those without support vanish")
     images: int = Field(default=50_000, ge=100, description="Images that the EM goes over, at most")
     iterations: int = Field(default=40, ge=1, description="EM steps, at most")
+    contrast: bool = Field(default=True, description="Find each image's contrast, which is weak in thick ice")
     tolerance: float = Field(default=0.005, ge=0, description="Stop at gains below this share of the likelihood")

@@ -168,9 +168,11 @@ class Run(VolumeSource):
         self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
         self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
         self.subspace: VolumeSource | None = None
+        self.contrast: Float[np.ndarray, " n"] = np.ones(len(self.latents), dtype=np.float32)
         if paths.checkpoint("subspace").exists():
             linear = {name: tensor.numpy() for name, tensor in load_tensors(paths.checkpoint("subspace"))[0].items()}
             decode = linear_decoder(linear["mean"], linear["basis"])
+            self.contrast = linear.get("contrast", self.contrast)
             self.subspace = VolumeSource("subspace", linear["latents"], decode)
 
     def _decode(self, latents: Float[np.ndarray, "m k"]) -> Iterator[Float[np.ndarray, "d d d"]]:
@@ -191,7 +193,7 @@ class Run(VolumeSource):
         return [json.loads(line) for line in lines if line.strip()]
 
     def table(self) -> pd.DataFrame:
-        """The columns of the particle file, and of every particle ``latent_0`` ... with standard deviations.
+        """The columns of the particle file, and of every particle ``latent_0`` ..., their deviations, and contrast.
 
         Raises:
             InputError: the particle file is gone, or no longer has the run's particles.
@@ -205,6 +207,7 @@ class Run(VolumeSource):
         deviations = np.sqrt(np.diagonal(self.latents_covariance, axis1=1, axis2=2))
         own = {f"latent_{axis}": values for axis, values in enumerate(self.latents.T)}
         own |= {f"latent_{axis}_deviation": values for axis, values in enumerate(deviations.T)}
+        own["contrast"] = self.contrast
         return pd.concat([columns.reset_index(drop=True), pd.DataFrame(own)], axis=1)
 
     def volumes(self, latents: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m d d d"]:

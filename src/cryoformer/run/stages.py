@@ -86,6 +86,8 @@ class Reconstruction:
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
             start = self._start(images, consensus)
+            if start.contrast is not None:
+                images = images.with_contrast(start.contrast)
             schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None

@@ -32,6 +32,7 @@ class Start:
         power: its power per shell 0 .. D / 2 - 1.
         latents, covariance: of every image; None where the network reads the images themselves.
         posterior: whether the latents are posterior means, of that covariance.
+        contrast: of every image, where it is known.
     """
 
     occupancy: Float[Tensor, "d d d"]
@@ -41,6 +42,7 @@ class Start:
     latents: Float[Tensor, "n k"] | None
     covariance: Float[Tensor, "n k k"] | None
     posterior: bool
+    contrast: Float[Tensor, " n"] | None = None
 
     def model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
         """An untrained network over the points to decode; the consensus is its static density (``config.base``)."""
@@ -76,6 +78,7 @@ def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: T
         latents=None if reads_images else linear.latents,
         covariance=None if reads_images else linear.covariance,
         posterior=not reads_images,
+        contrast=linear.contrast,
     )
 
 

@@ -66,7 +66,17 @@ class MotionTest:
 def find_motion(images: FourierImages, mask: Float[Tensor, "d d d"], settings: PPCASettings, seed: int) -> MotionFound:
     """Stage B on these images, at their (low) box."""
     mean = wiener_backprojection(images).volume
-    found = fit_ppca(images, mean, mask, settings.dimension, settings.iterations, seed, tolerance=settings.tolerance)
+    found = fit_ppca(
+        images,
+        mean,
+        mask,
+        settings.dimension,
+        settings.iterations,
+        seed,
+        None,
+        settings.tolerance,
+        contrast=settings.contrast,
+    )
     return _summary(found)
 
 

@@ -91,6 +91,8 @@ def _of_run(paths: RunPaths, given: ParticleInput) -> tuple[ParticleInput, Train
 def _ready(
     source: ParticleInput, particles: Particles, config: TrainConfig, run: Run | None, images: Images
 ) -> Validated:
+    if run is not None:
+        images = images.with_contrast(torch.from_numpy(run.contrast))
     low = images.crop(min(config.subspace.box, images.box))
     most = min(config.subspace.images, len(low))
     order = torch.randperm(len(low), generator=torch.Generator().manual_seed(config.seed + 3))[:most].sort().values
