@@ -85,9 +85,9 @@ def check_output(folder: Path, needed_bytes: int = 0) -> None:
     """
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise InputError(f"cannot make the folder {folder}: {there} is no folder; give another output")
+        raise InputError(f"cannot make the folder {folder}: {there} is no folder; give another --out")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to the folder {there}: no permission; give another output")
+        raise InputError(f"cannot write to the folder {there}: no permission; give another --out")
     free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise InputError(

@@ -75,6 +75,8 @@ def test_a_blank_image_is_refused_all_the_same(dataset, value):
 
 def test_every_command_takes_them(dataset, tmp_path, capsys):
     dataset.particles = dataset.particles.loc[np.arange(25) % 5].reset_index(drop=True)
+    dataset.particles["rlnImageName"] = [f"{row + 1}@first.mrcs" for row in range(25)]
+    dataset.stacks = {"first.mrcs": np.zeros((25, 8, 8), dtype=np.float32)}
     path = str(masked(dataset).write())
     for command in (["baseline", "homogeneous", path, "--out", str(tmp_path / "a")], ["validate", path]):
         assert main(command) == 2
