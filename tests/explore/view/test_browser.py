@@ -358,7 +358,7 @@ def test_screenshots(open_page: Open, made_run: Path, tmp_path: Path) -> None:
             page.screenshot(path=out / f"{name}.png")
             page.context.close()
 
-        page = open_page(address, "#colour=flexibility", width=1400, height=860)
+        page = open_page(address, "#colour=flexibility&tint=state", width=1400, height=860)
         paths = page.locator("#path option").evaluate_all("options => options.map(o => o.value)")
         ends = [f"path:{paths[0]}:{place}" for place in (0.05, 0.95)]
         take("viewer", page)
