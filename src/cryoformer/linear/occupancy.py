@@ -88,7 +88,7 @@ def _predicted(images: Images, consensus: Consensus, mask: Float[Tensor, "d d d"
         half = rows[images.halves[rows] == number]
         for _, some in images.batches(half.split(images.batch)):
             ctf = plane.take(some.ctf) / deviation
-            predicted = plane.take(density.project(some.rotations)) * ctf
+            predicted = plane.take(density.project(some.views())) * ctf
             seen = plane.take(some.coefficients) / deviation
             gain += float((seen.abs().square() - (seen - predicted).abs().square()).sum())
     return images.part.processes.add_numbers(gain)[0]
