@@ -1,6 +1,7 @@
 """Poses from nothing: a small molecule is found, noise is called noise, and files come back with poses in them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -25,6 +26,7 @@ from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses import abinitio
 from cryoformer.poses.abinitio_run import find_poses
+from cryoformer.poses.refine import refine
 from cryoformer.poses.stochastic_em import Marching
 from cryoformer.progress import RunLog
 
@@ -154,6 +156,23 @@ def test_poses_from_nothing(exact: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(flipped.rotations, mirror @ found.rotations @ mirror, atol=1e-4)
     with mrcfile.open(out / "map.mrc") as mrc:
         np.testing.assert_allclose(mrc.data[1:], volume[:0:-1], atol=1e-6)
+
+
+def test_a_global_search_keeps_the_frame_and_the_hand_of_poses_that_are_far_off(exact: Path, tmp_path: Path) -> None:
+    known, generator = load_particles(exact), np.random.default_rng(3)
+    axes = generator.normal(size=(len(known), 3))
+    angles = np.radians(generator.uniform(45, 90, size=(len(known), 1)))
+    turns = Rotation.from_rotvec(angles * axes / np.linalg.norm(axes, axis=1, keepdims=True)).as_matrix()
+    (tmp_path / "far").mkdir()
+    ParticleInput(exact).open().write_posed(replace(known, rotations=turns @ known.rotations), tmp_path / "far")
+    said = refine(ParticleInput(tmp_path / "far" / "particles.star"), tmp_path / "out", READING, search="global")
+    assert "degrees from those given" in said
+    found = load_particles(tmp_path / "out" / "particles.star")
+    left = np.degrees(Rotation.from_matrix(found.rotations @ np.swapaxes(known.rotations, 1, 2)).magnitude())
+    # What is left is the error of the frame, which 500 errors of 67 degrees leave uncertain by some degrees.
+    assert np.median(left) < 12
+    with np.load(tmp_path / "out" / "poses.npz") as read:
+        assert 45 < np.degrees(np.median(np.linalg.norm(read["turn_radians"], axis=1))) < 90
 
 
 def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,11 +37,11 @@ def test_views_alike_of_three_arms_about_an_axis_that_misses_the_origin() -> Non
     third = Rotation.from_rotvec([0, 0, 2 * np.pi / 3]).as_matrix()
     axis, arm = np.array([1.5, -1.0, 0.0]), np.array([6.0, 0.0, 1.0])
     places = np.stack([axis + arm, axis + third @ arm, axis + third @ third @ arm, axis - np.array([0, 0, 4])])
-    found = self_alignments(blobs(places, (1.0, 1.0, 1.0, 1.0)), least=0.9, most=6)
+    found = self_alignments(blobs(places, (1.0, 1.0, 1.0, 1.0)), least=0.9, most=6, known=np.eye(3)[None])
     assert len(found) == 2
     for each in found:
         # Every arm comes to lie on another one.
         moved = places @ each.rotation.T + each.shift
         distances = np.linalg.norm(moved[:, None] - places[None], axis=2).min(axis=1)
         assert distances.max() < 0.5
-    assert self_alignments(blobs(PLACES, (1.0, 2.0, 0.5, 1.5)), least=0.9, most=6) == []
+    assert self_alignments(blobs(PLACES, (1.0, 2.0, 0.5, 1.5)), least=0.9, most=6, known=np.eye(3)[None]) == []

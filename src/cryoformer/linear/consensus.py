@@ -51,11 +51,14 @@ class Consensus:
         return filter_shells(self.halves[number], torch.cat([fsc.clamp(0, 1), fsc.new_zeros(1)]))
 
 
-def reconstruct_consensus(images: Images) -> Consensus:
-    """Homogeneous density in two passes: with flat noise, then with the noise spectrum of the residuals."""
-    first = wiener_backprojection(images)
+def reconstruct_consensus(images: Images, group: Float[Tensor, "g 3 3"] | None = None) -> Consensus:
+    """Homogeneous density in two passes: with flat noise, then with the noise spectrum of the residuals.
+
+    ``group``: rotations that lay the particles on themselves (None: none but identity).
+    """
+    first = wiener_backprojection(images, group=group)
     refined = images.with_noise(residual_noise_power(images, first.volume))
-    found = wiener_backprojection(refined)
+    found = wiener_backprojection(refined, group=group)
     return Consensus(
         volume=found.volume,
         local=found.local(images.pixel_size_angstrom),
@@ -79,7 +82,10 @@ class Backprojection:
 
 
 def wiener_backprojection(
-    images: Images, subtract: Prediction | None = None, order: Int[Tensor, " n"] | None = None
+    images: Images,
+    subtract: Prediction | None = None,
+    order: Int[Tensor, " n"] | None = None,
+    group: Float[Tensor, "g 3 3"] | None = None,
 ) -> Backprojection:
     """Density of all images, and of their two halves.
 
@@ -88,7 +94,7 @@ def wiener_backprojection(
     """
     order = torch.arange(len(images), device=images.device) if order is None else images.part.here(order)
     rows = [order[images.halves[order] == number] for number in (0, 1)]
-    return solved_halves([backprojection_equations(images, some, subtract) for some in rows])
+    return solved_halves([backprojection_equations(images, some, subtract, group) for some in rows])
 
 
 def solved_halves(halves: Sequence[NormalEquations]) -> Backprojection:
@@ -127,9 +133,16 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
 
 
 def backprojection_equations(
-    images: Images, rows: Int[Tensor, " m"], subtract: Prediction | None = None
+    images: Images,
+    rows: Int[Tensor, " m"],
+    subtract: Prediction | None = None,
+    group: Float[Tensor, "g 3 3"] | None = None,
 ) -> NormalEquations:
-    """Normal equations of one density for these images, and those of other processes, finished."""
+    """Normal equations of one density for these images, and those of other processes, finished.
+
+    An image of a density with symmetry is one of all views R g, g of its ``group``.
+    """
+    elements = torch.eye(3, device=images.device)[None] if group is None else group.to(images.device)
     plane = SlicePlane.of_box(images.box, images.device)
     deviation = plane.take(images.noise_deviation())
     equations = NormalEquations(images.box, 1, images.device)
@@ -138,13 +151,9 @@ def backprojection_equations(
         if subtract is not None:
             half_planes = half_planes - subtract(some + images.part.start, batch)
         one = torch.ones(len(batch), 1, device=images.device)
-        equations.add(
-            plane.take(half_planes) / deviation,
-            plane.take(batch.ctf) / deviation,
-            one,
-            one[:, :, None],
-            interpolate_slices(plane, batch.views()),
-        )
+        data, ctf = plane.take(half_planes) / deviation, plane.take(batch.ctf) / deviation
+        for element in elements:
+            equations.add(data, ctf, one, one[:, :, None], interpolate_slices(plane, batch.views() @ element))
     equations.finish(images.part.processes)
     return equations
 

@@ -32,6 +32,7 @@ from cryoformer.poses.mode_selection import select_modes, with_equivalents
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
 from cryoformer.poses.stochastic_em import Marching, stochastic_map
 from cryoformer.poses.structure import structure_test
+from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog
 
 BOX = 32
@@ -91,11 +92,18 @@ class AbInitio:
     """
 
     def __init__(
-        self, images: Images, findings: Findings, seed: int, log: RunLog, over: Callable[[], bool] = lambda: False
+        self,
+        images: Images,
+        findings: Findings,
+        seed: int,
+        log: RunLog,
+        symmetry: str = "C1",
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         low = images.crop(min(BOX, images.box))
         self.images = low.with_noise(background_power(low))
         self.findings, self.seed, self.log, self.over = findings, seed, log, over
+        self.group = rotation_group(symmetry)
         self.reach = REACH * low.box * low.pixel_size_angstrom
 
     def run(self) -> None:
@@ -116,7 +124,7 @@ class AbInitio:
             if name in found.arrays or (number and self.over()):
                 continue
             self.log.stage(f"start {number + 1} of {STARTS}")
-            start = stochastic_map(used, FIRST, self.reach, 1000 * seed + number, progress=self.log.advance)
+            start = stochastic_map(used, FIRST, self.reach, 1000 * seed + number, self.group, progress=self.log.advance)
             test = structure_test(others, start.volume, start.shells, self.reach, seed)
             facts = {"log_likelihood": test.log_likelihood, "gain": test.gain, "error": test.error}
             found.add({name: facts | {"band": start.shells}}, **{name: start.volume})
@@ -126,7 +134,7 @@ class AbInitio:
         agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in names if name != best]
         self.log.stage("the best start goes on")
         start = stochastic_map(
-            used, SECOND, self.reach, 1000 * seed + STARTS, found.arrays[best], progress=self.log.advance
+            used, SECOND, self.reach, 1000 * seed + STARTS, self.group, found.arrays[best], progress=self.log.advance
         )
         test = structure_test(others, start.volume, start.shells, self.reach, seed)
         structure = {"found": test.found, "gain": test.gain, "error": test.error, "band": start.shells}
@@ -142,8 +150,10 @@ class AbInitio:
         volume, shells = found.arrays["map"], found.facts["structure"]["band"]
         count = len(images)
         self.log.stage("searching all views")
-        modes = search(images, volume, shells, self.reach, self.seed, lambda done: self.log.advance(done / count))
-        alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.seed)
+        modes = search(
+            images, volume, shells, self.reach, self.seed, self.group, lambda done: self.log.advance(done / count)
+        )
+        alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.group.double().numpy(), self.seed)
         if alike:
             self.log.say(f"the map nearly lies on itself in {len(alike)} other views; images will say which is which")
         self.log.stage("following the best views uphill")
@@ -155,7 +165,9 @@ class AbInitio:
         ).trimmed(BEHIND)
         self.log.stage("telling views apart")
         modes = with_equivalents(modes, alike, images.pixel_size_angstrom)
-        modes, volume = select_modes(images, modes, min(CHOICE_SHELLS, images.box / 2 - 1), self.seed, self.log.advance)
+        modes, volume = select_modes(
+            images, modes, min(CHOICE_SHELLS, images.box / 2 - 1), self.seed, self.group, self.log.advance
+        )
         rotations, shifts = modes.best()
         certainty = float(modes.weights.amax(dim=1).mean())
         facts = {"views_alike": [each.correlation for each in alike], "certainty": certainty}

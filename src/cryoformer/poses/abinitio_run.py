@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import read_json, read_mrc_volume, write_json, write_mrc_volume, write_npz
+from cryoformer.files import check_output, read_json, read_mrc_volume, write_json, write_mrc_volume, write_npz
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.fsc import resolution
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
+from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_images
 from cryoformer.poses.abinitio import AbInitio, Findings
 from cryoformer.poses.rounds import Refinement, refine_poses
+from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog, time_limit
 
 RECORD, POSTERIORS = "abinitio.json", "poses.npz"
@@ -35,7 +36,12 @@ MIRROR = np.diag([1.0, 1.0, -1.0])
 
 
 def find_poses(
-    source: ParticleInput, out: Path, settings: ImageSettings, max_minutes: float | None = None, flip: bool = False
+    source: ParticleInput,
+    out: Path,
+    settings: ImageSettings,
+    symmetry: str = "C1",
+    max_minutes: float | None = None,
+    flip: bool = False,
 ) -> str:
     """Poses and a map from the images of ``source`` alone, into the folder ``out``; one sentence on what was found.
 
@@ -44,6 +50,7 @@ def find_poses(
     shift) and ``abinitio.json``; without structure only the last. A call that was stopped goes on where it stood.
 
     Args:
+        symmetry: point group, C1, C2, .., D2, D3, .., T, O or I; its highest axis comes to lie along z.
         max_minutes: time after which nothing else is tried.
         flip: write the other hand, which the images cannot tell from the first; of a folder that is finished, too.
 
@@ -51,26 +58,33 @@ def find_poses(
         InputError: anything wrong with the files, or a folder that holds something else.
     """
     usable_device(settings.device)
-    seconds = time_limit(max_minutes)
-    asked = {**source.facts(), **settings.model_dump(mode="json"), "max_minutes": max_minutes}
-    earlier = _earlier(out, asked)
+    group, seconds = rotation_group(symmetry), time_limit(max_minutes)
+    check_output(out)
     listed = source.open()
-    particles = without_poses(listed.read(require_poses=False))
+    read = listed.read(require_poses=False)
+    options = {"symmetry": symmetry, "max_minutes": max_minutes}
+    asked = {**settings.model_dump(mode="json"), **options, "fingerprint": read.fingerprint}
+    earlier, particles = _earlier(out, asked), without_poses(read)
     target = listed.posed_path(out)
     if earlier.get("finished"):
         return _again(earlier, particles, listed, out, flip)
     if len(particles) < LEAST_IMAGES:
         raise InputError(f"{particles.source}: {len(particles)} images are too few to find poses from; give more")
-    check_images(particles)
-    write_json(out / RECORD, {"asked": asked, "finished": False})
+    check_memory(particles.box, settings.device)
+    check_output(out, 60 * particles.box**3)
+    check_images(particles, settings.normalise)
+    facts: dict[str, Any] = {"input": source.facts(), "asked": asked}
+    write_json(out / RECORD, facts | {"finished": False})
     with RunLog(None, texts=[out / "log.txt"]) as log:
         began, limit = time.monotonic(), seconds or math.inf
         findings = Findings.at(out / "abinitio.safetensors")
         log.stage("reading images")
         images = prepare_images(particles, out / "cache", settings)
-        AbInitio(images, findings, settings.seed, log, lambda: time.monotonic() - began > STARTS_SHARE * limit).run()
+        AbInitio(
+            images, findings, settings.seed, log, symmetry, lambda: time.monotonic() - began > STARTS_SHARE * limit
+        ).run()
         del images
-        facts = {"asked": asked, "finished": True, "cryoformer": __version__, **_plain(findings)}
+        facts |= {"finished": True, "cryoformer": __version__, **findings.facts}
         if not findings.has_structure:
             write_json(out / RECORD, facts)
             _clean(out)
@@ -82,12 +96,13 @@ def find_poses(
             out / "cache",
             out / "refinement.safetensors",
             log,
+            group,
             lambda: time.monotonic() - began > ROUNDS_SHARE * limit,
         )
         posed = found.kept.applied(posed)
         log.stage("the map at the poses found")
         images = prepare_images(posed, out / "cache", settings)
-        consensus = reconstruct_consensus(images)
+        consensus = reconstruct_consensus(images, group)
         log.say(f"done in {log.elapsed / 60:.1f} min")
     facts |= _refined(found, consensus, images.pixel_size_angstrom) | {"minutes": log.elapsed / 60, "flipped": flip}
     _write_maps(out, consensus, images.pixel_size_angstrom, flip)
@@ -172,10 +187,6 @@ def _write_maps(out: Path, consensus: Consensus, pixel_size_angstrom: float, fli
 def _mirrored(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "d d d"]:
     """V(x, y, -z), about voxel D // 2."""
     return np.roll(volume[::-1], 1 - len(volume) % 2, axis=0)
-
-
-def _plain(findings: Findings) -> dict[str, Any]:
-    return {name: value for name, value in findings.facts.items() if not isinstance(value, torch.Tensor)}
 
 
 def _refined(found: Refinement, consensus: Consensus, pixel_size_angstrom: float) -> dict[str, Any]:

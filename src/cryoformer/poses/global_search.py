@@ -20,6 +20,7 @@ from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses.matching import BandImages, score_tiles, shift_grid, views
 from cryoformer.poses.posterior import PosePrior, SlopedDensity, pose_steps, turned
 from cryoformer.poses.stochastic_em import shift_steps, view_count
+from cryoformer.poses.symmetry import in_asymmetric_unit
 
 VIEWS = 4608  # at least: some 15 degrees apart
 SEARCH_BATCH = 1024
@@ -81,6 +82,7 @@ def search(
     shells: float,
     reach_angstrom: float,
     seed: int,
+    group: Float[Tensor, "g 3 3"],
     progress: Callable[[int], None] = lambda done: None,
 ) -> PoseModes:
     """The best places of a grid over all rotations and shifts for every image, apart from each other.
@@ -89,8 +91,10 @@ def search(
         images: not shifted.
         volume: [z, y, x], of the box of the images.
         shells: the band that is compared.
+        group: rotations that lay the map on itself; one of all views that are alike by them is searched.
     """
     grid = torch.from_numpy(uniform_rotations(max(VIEWS, view_count(shells)), seed)).float()
+    grid = grid[in_asymmetric_unit(grid, group)]
     shifts = shift_grid(*shift_steps(images.box * images.pixel_size_angstrom, reach_angstrom, shells, SHIFT_STEP))
     found, slices = list[PoseModes](), torch.empty(0)
     for rows, some in images.batches(images.every(SEARCH_BATCH)):

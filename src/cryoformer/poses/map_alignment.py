@@ -94,13 +94,18 @@ def align_maps(reference: Float[Tensor, "d d d"], other: Float[Tensor, "d d d"],
     return best
 
 
-def self_alignments(volume: Float[Tensor, "d d d"], least: float, most: int, seed: int = 0) -> list[Alignment]:
-    """How a map is to be turned to lie on itself with a correlation of at least ``least``, not as it is; best first."""
+def self_alignments(
+    volume: Float[Tensor, "d d d"], least: float, most: int, known: Float[np.ndarray, "g 3 3"], seed: int = 0
+) -> list[Alignment]:
+    """How a map is to be turned to lie on itself with a correlation of at least ``least``, best first.
+
+    Rotations near those of ``known``, identity at least, are left out.
+    """
     comparison = MapComparison(volume, volume)
     found: list[Alignment] = []
-    for rotation in best_rotations(comparison, seed, least - 0.15)[: 3 * most]:
+    for rotation in best_rotations(comparison, seed, least - 0.15)[: 3 * (most + len(known))]:
         turned, shift, correlation = comparison.refined(rotation)
-        apart = [np.eye(3), *(each.rotation for each in found)]
+        apart = [*known, *(each.rotation for each in found)]
         if correlation >= least and min(_degrees(turned, each) for each in apart) > APART_DEGREES:
             found.append(Alignment(turned, comparison.whole_shift(turned, shift), False, correlation))
     return sorted(found, key=lambda each: -each.correlation)[:most]

@@ -50,6 +50,7 @@ def select_modes(
     modes: PoseModes,
     shells: float,
     seed: int,
+    group: Float[Tensor, "g 3 3"],
     progress: Callable[[float, str], None] = lambda share, said: None,
 ) -> tuple[PoseModes, Float[Tensor, "d d d"]]:
     """The modes with the log likelihoods that they have under the map they give; and that map.
@@ -57,13 +58,14 @@ def select_modes(
     Args:
         images: not shifted.
         shells: the band that is compared.
+        group: rotations that lay the map on itself.
     """
     ball, disorder = soft_ball(images.box, BALL), torch.randn(modes.log_likelihood.shape, generator=_generator(seed))
     band = _gathered(images, shells)
     weights = torch.softmax(modes.log_likelihood + DISORDER * disorder, dim=1)
     best, volume = modes.log_likelihood.argmax(dim=1), ball
     for step in range(STEPS):
-        volume = _map(band, modes, weights, shells) * ball
+        volume = _map(band, modes, weights, shells, group) * ball
         modes = _scored(band, modes, volume)
         weights, before, best = modes.weights, best, modes.log_likelihood.argmax(dim=1)
         changed = float((best != before).float().mean())
@@ -81,8 +83,10 @@ def _gathered(images: Images, shells: float) -> BandImages:
     return replace(parts[0], data=data, weight=weight)
 
 
-def _map(images: BandImages, modes: PoseModes, weights: Float[Tensor, "n m"], shells: float) -> Float[Tensor, "d d d"]:
-    sums = DecayingEquations(images.plane.box)
+def _map(
+    images: BandImages, modes: PoseModes, weights: Float[Tensor, "n m"], shells: float, group: Float[Tensor, "g 3 3"]
+) -> Float[Tensor, "d d d"]:
+    sums = DecayingEquations(images.plane.box, group)
     image, mode = (weights > LEAST_WEIGHT).nonzero().T
     for some in torch.arange(len(image)).split(BATCH):
         i, m = image[some], mode[some]

@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.spatial.transform import Rotation
+
 from cryoformer import __version__
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
@@ -15,29 +18,43 @@ from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.memory import check_memory
 from cryoformer.particles import check_count, check_images
+from cryoformer.poses.framed_search import searched_poses
 from cryoformer.poses.rounds import Poses, Refinement, refine_poses
+from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog
 
 RECORD = "refinement.json"
 POSTERIORS = "poses.npz"
+SEARCH = "search.safetensors"
 
 
-def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
+def refine(
+    source: ParticleInput, out: Path, settings: ImageSettings, search: str = "local", symmetry: str = "C1"
+) -> str:
     """Refine the poses of all particles of ``source`` into the folder ``out``; returns one sentence on what was found.
 
     The folder gets the particle file in its own format with other poses, ``poses.npz`` (``turn_radians``,
     ``shift_angstrom`` and ``covariance`` of every particle, relative to the poses given) and ``refinement.json``. A
     call that was stopped goes on where it stood.
 
+    Args:
+        search: "local" looks near the poses given. "global" finds poses from nothing (:mod:`.abinitio`); of those given
+            it keeps the frame and the hand, which images do not say, so that they may be off by far.
+        symmetry: point group of the particles.
+
     Raises:
         InputError: anything wrong with the files, or a folder that holds something else.
     """
     usable_device(settings.device)
+    group = rotation_group(symmetry)
+    if search == "global" and len(group) > 1:
+        raise InputError(f"--search global --symmetry {symmetry}: not both; give --symmetry to cryoformer abinitio")
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
     check_output(out)
     listed = source.open()
     particles = listed.read()
     asked = {**settings.model_dump(mode="json"), "fingerprint": particles.fingerprint}
+    asked |= {"search": search, "symmetry": symmetry}
     earlier = _earlier(out, asked)
     target = listed.posed_path(out)
     if earlier.get("finished"):
@@ -49,14 +66,25 @@ def refine(source: ParticleInput, out: Path, settings: ImageSettings) -> str:
     facts = {"input": source.facts(), "asked": asked}
     write_json(record, facts | {"finished": False})
     with RunLog(None, texts=[out / "log.txt"]) as log:
-        found = refine_poses(particles, settings, out / "cache", checkpoint, log)
+        near = particles
+        if search == "global":
+            near = searched_poses(particles, settings, out, log)
+        found = refine_poses(near, settings, out / "cache", checkpoint, log, group)
         log.say(f"done in {log.elapsed / 60:.1f} min")
-    listed.write_posed(found.kept.applied(particles), out)
-    mean, covariance = found.kept.mean.numpy(), found.kept.covariance.numpy()
-    write_npz(out / POSTERIORS, turn_radians=mean[:, :3], shift_angstrom=mean[:, 3:], covariance=covariance)
-    write_json(record, facts | {"finished": True, **_result(found)})
+    posed = found.kept.applied(near)
+    listed.write_posed(posed, out)
+    turns = Rotation.from_matrix(posed.rotations @ np.swapaxes(particles.rotations, 1, 2)).as_rotvec()
+    shifts = posed.shifts_angstrom - particles.shifts_angstrom
+    write_npz(out / POSTERIORS, turn_radians=turns, shift_angstrom=shifts, covariance=found.kept.covariance.numpy())
+    moved = {"median_turn_degrees": float(np.degrees(np.median(np.linalg.norm(turns, axis=1))))}
+    write_json(record, facts | {"finished": True, **_result(found), **moved})
     checkpoint.unlink()
+    (out / SEARCH).unlink(missing_ok=True)
     shutil.rmtree(out / "cache", ignore_errors=True)
+    if search == "global":
+        turn, shift = found.kept.unknown
+        far = f"new poses are {moved['median_turn_degrees']:.1f} degrees from those given (median)"
+        return f"{target}: {far}; {turn:.2f} degrees and {shift:.2f} A remain unknown"
     return f"{target}: {_sentence(found.kept)}"
 
 

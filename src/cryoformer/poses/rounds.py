@@ -138,12 +138,14 @@ def refine_poses(
     cache: Path,
     checkpoint: Path,
     log: RunLog,
+    group: Float[Tensor, "g 3 3"] | None = None,
     over: Callable[[], bool] = lambda: False,
 ) -> Refinement:
     """Refine all poses, on from ``checkpoint`` where it exists.
 
     Args:
         cache: folder for images that do not fit the memory.
+        group: rotations that lay the particles on themselves (None: none but identity).
         over: whether the time is over; asked before every round.
     """
     if checkpoint.exists():
@@ -153,7 +155,7 @@ def refine_poses(
         given = Poses.given(len(particles), side)
         found = Refinement(given, given, min(FIRST_BOX, particles.box - particles.box % 2))
     while not found.settled and not over():
-        found = _Round(particles, found, settings, cache, log).run()
+        found = _Round(particles, found, settings, cache, log, group).run()
         found.save(checkpoint)
         log.say(found.rounds[-1]["said"])
     return found
@@ -163,9 +165,15 @@ class _Round:
     """One back-projection at the poses to look at, and either a verdict on them or posteriors of all poses."""
 
     def __init__(
-        self, particles: Particles, so_far: Refinement, settings: ImageSettings, cache: Path, log: RunLog
+        self,
+        particles: Particles,
+        so_far: Refinement,
+        settings: ImageSettings,
+        cache: Path,
+        log: RunLog,
+        group: Float[Tensor, "g 3 3"] | None,
     ) -> None:
-        self.so_far, self.log = so_far, log
+        self.so_far, self.log, self.group = so_far, log, group
         log.stage(f"round {len(so_far.rounds) + 1}: reading images")
         with log.quiet(bool(so_far.rounds)):
             images = prepare_images(so_far.trial.applied(particles), cache, settings)
@@ -176,7 +184,7 @@ class _Round:
         """Where the refinement stands after this round."""
         box, before = self.images.box, self.so_far
         self.log.stage(f"density at {box} pixels")
-        consensus = reconstruct_consensus(self.images)
+        consensus = reconstruct_consensus(self.images, self.group)
         agreement = float(consensus.half_map_fsc.mean())
         if not before.rounds:
             self.so_far = replace(before, given_agreement=agreement)

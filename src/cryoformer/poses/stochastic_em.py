@@ -32,6 +32,7 @@ from cryoformer.imaging.slices import (
     volume_from_fourier,
 )
 from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
+from cryoformer.poses.symmetry import in_asymmetric_unit
 
 # Posterior weights below this share of an image's largest are left out.
 LEAST_WEIGHT = math.exp(-11.0)
@@ -54,10 +55,10 @@ def view_count(shells: float, share: float = 1.0) -> int:
 
 
 class DecayingEquations:
-    """Sums over images for one map, which forget."""
+    """Sums over images for one map of a point group, which forget."""
 
-    def __init__(self, box: int) -> None:
-        self.box, voxels = box, math.prod(padded_shape(box))
+    def __init__(self, box: int, group: Float[Tensor, "g 3 3"]) -> None:
+        self.box, self.group, voxels = box, group, math.prod(padded_shape(box))
         self.right = torch.zeros(voxels, dtype=torch.complex64)
         self.left = torch.zeros(voxels)
 
@@ -75,14 +76,15 @@ class DecayingEquations:
     ) -> None:
         """Sums at these views, already weighted."""
         for some in torch.arange(len(rotations)).split(max(1, TILE // (4 * len(plane.index)))):
-            where = interpolate_slices(plane, rotations[some])
             values = right[some]
-            insert_slices(self.right, torch.complex(values.real, values.imag * where.conjugate), where)
-            insert_slices(self.left, left[some], where)
+            for element in self.group:
+                where = interpolate_slices(plane, rotations[some] @ element)
+                insert_slices(self.right, torch.complex(values.real, values.imag * where.conjugate), where)
+                insert_slices(self.left, left[some], where)
 
     def merged_with(self, other: "DecayingEquations") -> "DecayingEquations":
         """The sums of both."""
-        both = DecayingEquations(self.box)
+        both = DecayingEquations(self.box, self.group)
         both.right, both.left = self.right + other.right, self.left + other.left
         return both
 
@@ -208,6 +210,7 @@ def stochastic_map(
     marching: Marching,
     reach_angstrom: float,
     seed: int,
+    group: Float[Tensor, "g 3 3"],
     start: Float[Tensor, "d d d"] | None = None,
     progress: Callable[[float, str], None] = lambda share, said: None,
 ) -> StochasticMap:
@@ -215,10 +218,11 @@ def stochastic_map(
 
     Args:
         reach_angstrom: how far particles lie from the centre of their image, at most, along an axis.
+        group: rotations that lay the particle on itself (:mod:`.symmetry`).
     """
     generator, box = np.random.default_rng(seed), images.plane.box
     halves = np.array_split(generator.permutation(len(images)), 2)
-    sums, ball = [DecayingEquations(box) for _ in halves], soft_ball(box, BALL)
+    sums, ball = [DecayingEquations(box, group) for _ in halves], soft_ball(box, BALL)
     bands, volume, done = marching.bands, start, marching.first
     for step, shells in enumerate(bands):
         if shells > done and _agreement(sums, done, ball) < LEAST_AGREEMENT:
@@ -235,6 +239,7 @@ def stochastic_map(
             sums[half].add(batch.plane, rotations, batch.data, batch.weight)
         else:
             rotations = _even_rotations(max(LEAST_VIEWS, view_count(shells)), generator)
+            rotations = rotations[in_asymmetric_unit(rotations, group)]
             shifts = shift_grid(*shift_steps(images.side_angstrom, reach_angstrom, shells))
             found = expectation(batch, views(volume, batch.plane, rotations), shifts)
             # A half is added to in every second step.

@@ -1,0 +1,48 @@
+"""Poses from nothing in the frame of poses that are known badly: which way round, and which hand, these do tell."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from cryoformer.errors import InputError
+from cryoformer.images.settings import ImageSettings
+from cryoformer.images.streamed import prepare_images
+from cryoformer.particles import Particles
+from cryoformer.poses.abinitio import AbInitio, Findings
+from cryoformer.poses.map_alignment import MIRROR
+from cryoformer.progress import RunLog
+
+
+def searched_poses(particles: Particles, settings: ImageSettings, out: Path, log: RunLog) -> Particles:
+    """The particles at poses found from nothing, about the shifts given, in the frame and of the hand of those given.
+
+    Args:
+        out: folder for what was found so far, and for images that do not fit the memory.
+
+    Raises:
+        InputError: the particles have no structure.
+    """
+    findings = Findings.at(out / "search.safetensors")
+    bare = replace(particles, rotations=np.tile(np.eye(3), (len(particles), 1, 1)))
+    AbInitio(prepare_images(bare, out / "cache", settings), findings, settings.seed, log).run()
+    if not findings.has_structure:
+        raise InputError(f"{particles.source}: {findings.facts['said']}")
+    rotations = in_frame(findings.arrays["rotations"].double().numpy(), particles.rotations)
+    shifts = particles.shifts_angstrom + findings.arrays["shifts"].double().numpy()
+    return replace(particles, rotations=rotations, shifts_angstrom=shifts)
+
+
+def in_frame(found: Float[np.ndarray, "n 3 3"], given: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """Rotations turned by the one rotation, and mirrored or not, that brings them nearest to others on average."""
+    best: tuple[float, np.ndarray] | None = None
+    for rotations in (found, MIRROR @ found @ MIRROR):
+        u, singular, v = np.linalg.svd((np.swapaxes(rotations, 1, 2) @ given).mean(axis=0))
+        sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])
+        # The mean trace of the rotations left, which is 3 where they agree and 0 by chance.
+        near = float((sign * singular).sum())
+        if best is None or near > best[0]:
+            best = (near, rotations @ (u * sign) @ v)
+    assert best is not None
+    return best[1]
