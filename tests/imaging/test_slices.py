@@ -137,3 +137,15 @@ def test_folded_plane_is_that_of_a_real_volume() -> None:
     plane = torch.complex(real[:, :, 0], imaginary[:, :, 0])
     mirror = torch.roll(torch.flip(plane, dims=(0, 1)), shifts=(1, 1), dims=(0, 1))
     assert torch.allclose(plane, mirror.conj())
+
+
+@pytest.mark.parametrize("box", [12, 15])
+def test_large_volumes_are_transformed_the_same_in_pieces(box: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = torch.randn(box, box, box, generator=torch.Generator().manual_seed(0))
+    coefficients = fourier_from_volume(volume)
+    back = volume_from_fourier(coefficients, box)
+    monkeypatch.setattr("cryoformer.imaging.slices.MOST_VOXELS", 1)
+    monkeypatch.setattr("cryoformer.imaging.slices.PIECE_VOXELS", 3 * (2 * box) ** 2)
+    in_pieces = fourier_from_volume(volume)
+    assert torch.allclose(in_pieces, coefficients, atol=1e-5 * float(coefficients.abs().max()))
+    assert torch.allclose(volume_from_fourier(coefficients[None], box)[0], back, atol=1e-4)

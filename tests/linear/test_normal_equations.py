@@ -14,7 +14,9 @@ from cryoformer.imaging.slices import (
     interpolate_slices,
     padded_shape,
 )
+from cryoformer.linear.consensus import wiener_backprojection
 from cryoformer.linear.normal_equations import NormalEquations, invert_positive
+from toy_images import Simulated
 
 BOX, IMAGES = 8, 60
 
@@ -87,3 +89,14 @@ def test_shell_means_leave_out_what_is_beyond_nyquist() -> None:
     radii = half_volume_radii(BOX, PADDING)
     values = torch.where(radii.round() < BOX // 2, radii.round(), 1e6)
     assert torch.allclose(shell_mean(values[None], BOX)[0], torch.arange(BOX // 2, dtype=torch.float32), rtol=1e-4)
+
+
+def test_large_boxes_are_solved_the_same_in_pieces(moving: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = moving.images.take(torch.arange(100))
+    whole = wiener_backprojection(images)
+    for module in ("grids", "slices"):
+        monkeypatch.setattr(f"cryoformer.imaging.{module}.MOST_VOXELS", 1)
+        monkeypatch.setattr(f"cryoformer.imaging.{module}.PIECE_VOXELS", 5000)
+    in_pieces = wiener_backprojection(images)
+    assert torch.allclose(in_pieces.half_map_fsc, whole.half_map_fsc, atol=1e-5)
+    assert (in_pieces.volume - whole.volume).abs().max() < 1e-4 * whole.volume.abs().max()

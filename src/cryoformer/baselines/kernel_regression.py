@@ -65,7 +65,7 @@ class KernelRegression:
         maps, sum_so_far, begin = [], None, 0
         for size in self.sizes:
             ring = backprojection_equations(self.images, order[begin:size].sort().values)
-            sum_so_far = ring if sum_so_far is None else sum_so_far.merged_with(ring)
+            sum_so_far = ring if sum_so_far is None else sum_so_far.merge(ring)
             maps.append(self._solve(sum_so_far))
             begin = size
         return torch.stack([*maps, self._solve(everything)])

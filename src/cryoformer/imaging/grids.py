@@ -4,16 +4,20 @@ Volumes are [z, y, x] with their origin at voxel ``D // 2``. A half volume is [k
 without shift; padded ``p`` times, it samples the same frequencies p times as finely.
 """
 
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.errors import InputError
 
 Values = TypeVar("Values", np.ndarray, Tensor)
+
+# Half volumes of more voxels, those of padded boxes above 160, are worked on in pieces of so many.
+MOST_VOXELS, PIECE_VOXELS = 2**24, 2**21
 
 
 def grid_points(box: int, pixel_size_angstrom: float) -> Float[Tensor, "p 3"]:
@@ -46,15 +50,39 @@ def half_volume_radii(
     return torch.sqrt(kz**2 + ky**2 + kx**2)
 
 
+def planes_of_shells(
+    box: int, padding: int, device: torch.device | str | None
+) -> Iterator[tuple[slice, Int[Tensor, " v"]]]:
+    """The planes kz of a (padded) half volume, some at a time, and the rounded shell of each of their voxels.
+
+    All at once where they are few; of a large box, what is made of all voxels at once would be larger than the volume.
+    """
+    kz, ky, kx = half_volume_frequencies(box, padding, device)
+    plane = len(ky) * len(kx)
+    at_once = len(kz) if len(kz) * plane <= MOST_VOXELS else max(1, PIECE_VOXELS // plane)
+    for start in range(0, len(kz), at_once):
+        planes = slice(start, min(start + at_once, len(kz)))
+        yield planes, torch.sqrt(kz[planes] ** 2 + ky**2 + kx**2).round_().long().reshape(-1)
+
+
 def shell_mean(values: Float[Tensor, "q z y h"], box: int) -> Float[Tensor, "q s"]:
     """Mean over the shells 0 .. D / 2 - 1 of values on a (padded) half volume."""
-    # All beyond goes into one more shell, which is dropped: cheaper than to pick what is inside.
-    radii = half_volume_radii(box, values.shape[1] // box, values.device)
-    shell = radii.round_().long().clamp_(max=box // 2).reshape(-1)
-    count = torch.bincount(shell, minlength=box // 2 + 1)
-    total = values.new_zeros(len(values), box // 2 + 1)
-    total.index_add_(1, shell, values.reshape(len(values), -1))
-    return (total / count)[:, : box // 2]
+    return shell_mean_of(lambda planes: values[:, planes], box, values.shape[1] // box, values.device)
+
+
+def shell_mean_of(
+    values: Callable[[slice], Float[Tensor, "q p y h"]], box: int, padding: int, device: torch.device
+) -> Float[Tensor, "q s"]:
+    """The same of values that are made for some planes kz at a time."""
+    sums, counts = [], []
+    for planes, shell in planes_of_shells(box, padding, device):
+        some = values(planes)
+        # All beyond goes into one more shell, which is dropped: cheaper than to pick what is inside.
+        shell.clamp_(max=box // 2)
+        empty = some.new_zeros(len(some), box // 2 + 1)
+        sums.append(empty.index_add_(1, shell, some.reshape(len(some), -1)))
+        counts.append(torch.bincount(shell, minlength=box // 2 + 1))
+    return (torch.stack(sums).sum(dim=0) / torch.stack(counts).sum(dim=0))[:, : box // 2]
 
 
 def filter_shells(volumes: Float[Tensor, "*b d d d"], gain: Float[Tensor, " s"]) -> Float[Tensor, "*b d d d"]:

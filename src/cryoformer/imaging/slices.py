@@ -19,7 +19,7 @@ from jaxtyping import Complex, Float, Int, Shaped
 from torch import Tensor
 
 from cryoformer.imaging.fourier import frequencies, radii
-from cryoformer.imaging.grids import shell_mean
+from cryoformer.imaging.grids import MOST_VOXELS, PIECE_VOXELS, shell_mean
 
 PADDING = 2
 
@@ -163,10 +163,26 @@ def _window(box: int, device: torch.device) -> Float[Tensor, "d d d"]:
 def volume_from_fourier(coefficients: Complex[Tensor, "*c z y x"], box: int) -> Float[Tensor, "*c d d d"]:
     """Real volumes [z, y, x] of padded half volumes, with the interpolation's window divided out."""
     side = PADDING * box
+    if coefficients[..., 0, 0, 0].numel() == 1 and side * side * (side // 2 + 1) > MOST_VOXELS:
+        flat = coefficients.view(padded_shape(box))
+        return (_large_inverse(flat, box) / _window(box, flat.device)).view(*coefficients.shape[:-3], box, box, box)
     padded = torch.fft.fftshift(torch.fft.irfftn(coefficients, s=(side,) * 3, dim=(-3, -2, -1)), dim=(-3, -2, -1))
     start = side // 2 - box // 2
     inner = slice(start, start + box)
     return padded[..., inner, inner, inner] / _window(box, coefficients.device)
+
+
+def _large_inverse(coefficients: Complex[Tensor, "z y x"], box: int) -> Float[Tensor, "d d d"]:
+    """The same transform axis by axis, each cropped at once: the padded volume is never made."""
+    side = PADDING * box
+    # Voxel j of the volume is voxel j - D // 2 of the transform, counted round.
+    kept = (torch.arange(box, device=coefficients.device) - box // 2) % side
+    columns = [
+        torch.fft.ifft(torch.fft.ifft(some, dim=0)[kept], dim=1)[:, kept]
+        for some in coefficients.split(max(1, PIECE_VOXELS // side**2), dim=2)
+    ]
+    half = torch.cat(columns, dim=2)
+    return torch.cat([torch.fft.irfft(some, n=side, dim=2)[:, :, kept] for some in half.split(max(1, box // 8))])
 
 
 def shell_power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, "q s"]:
@@ -178,7 +194,28 @@ def fourier_from_volume(volume: Float[Tensor, "*c d d d"]) -> Complex[Tensor, "*
     """Padded half volumes whose trilinear slices are projections of the volumes."""
     box = volume.shape[-1]
     side = PADDING * box
+    windowed = volume / _window(box, volume.device)
+    if volume[..., 0, 0, 0].numel() == 1 and side * side * (side // 2 + 1) > MOST_VOXELS:
+        return _large_forward(windowed.reshape(box, box, box)).view(*volume.shape[:-3], *padded_shape(box))
     before = side // 2 - box // 2
     after = side - box - before
-    padded = torch.nn.functional.pad(volume / _window(box, volume.device), (before, after) * 3)
+    padded = torch.nn.functional.pad(windowed, (before, after) * 3)
     return torch.fft.rfftn(torch.fft.ifftshift(padded, dim=(-3, -2, -1)), dim=(-3, -2, -1))
+
+
+def _large_forward(volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "z y x"]:
+    """The same transform axis by axis, each padded when its turn comes; the inverse of :func:`_large_inverse`."""
+    box = len(volume)
+    side = PADDING * box
+    kept = (torch.arange(box, device=volume.device) - box // 2) % side
+
+    def padded(some: Tensor, axis: int) -> Tensor:
+        shape = [side if number == axis else size for number, size in enumerate(some.shape)]
+        return some.new_zeros(shape).index_copy_(axis, kept, some)
+
+    half = torch.cat([torch.fft.rfft(padded(some, 2), dim=2) for some in volume.split(max(1, box // 8))])
+    result = half.new_empty(padded_shape(box))
+    for columns in torch.arange(result.shape[2], device=volume.device).split(max(1, PIECE_VOXELS // side**2)):
+        some = torch.fft.fft(padded(half[:, :, columns], 1), dim=1)
+        result[:, :, columns] = torch.fft.fft(padded(some, 0), dim=0)
+    return result

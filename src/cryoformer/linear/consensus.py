@@ -15,8 +15,9 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import radial_mean
-from cryoformer.imaging.grids import filter_shells, shell_mean, voxel_radii
+from cryoformer.imaging.grids import filter_shells, shell_mean_of, voxel_radii
 from cryoformer.imaging.slices import (
+    PADDING,
     SlicePlane,
     fourier_from_volume,
     interpolate_slices,
@@ -103,11 +104,11 @@ def solved_halves(halves: Sequence[NormalEquations]) -> Backprojection:
     maps = []
     for half in halves:
         floor = 1e-3 * half.precision()[:, : box // 2].mean(dim=1, keepdim=True)
-        coefficients, _ = half.solve(floor.expand(1, box // 2))
-        maps.append(volume_from_fourier(coefficients, box)[0])
+        maps.append(volume_from_fourier(half.solve(floor.expand(1, box // 2))[0], box)[0])
+    # Of a large box these are gigabytes: what is no longer needed goes first.
+    both = halves[0].merge(halves[1])
     ball = (voxel_radii(box) < PARTICLE_RADIUS * box / 2).to(maps[0].device)
     fsc = _correlation(maps[0] * ball, maps[1] * ball)
-    both = halves[0].merged_with(halves[1])
     joint = (2 * fsc / (1 + fsc)).clamp(1e-3, 1 - 1e-3)
     coefficients, _ = both.solve(both.precision() * (1 - joint) / joint)
     return Backprojection(volume_from_fourier(coefficients, box)[0], fsc, (maps[0], maps[1]))
@@ -162,6 +163,10 @@ def _correlation(a: Float[Tensor, "d d d"], b: Float[Tensor, "d d d"]) -> Float[
     """FSC per rounded shell 0 .. D / 2 - 1 of two volumes."""
     box = a.shape[-1]
     first, second = fourier_from_volume(a), fourier_from_volume(b)
-    parts = torch.stack([(first * second.conj()).real, first.abs().square(), second.abs().square()])
-    cross, power_a, power_b = shell_mean(parts, box)
+
+    def parts(planes: slice) -> Tensor:
+        one, other = first[planes], second[planes]
+        return torch.stack([(one * other.conj()).real, one.abs().square(), other.abs().square()])
+
+    cross, power_a, power_b = shell_mean_of(parts, box, PADDING, a.device)
     return cross / (power_a * power_b).sqrt().clamp_min(torch.finfo(cross.dtype).tiny)

@@ -172,7 +172,7 @@ def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor) -> Tensor:
                  for field, latents in zip(fields, reversed(read), strict=True)]  # fmt: skip
         assert found[0] is not None
         assert found[1] is not None
-        halves.append(volume_from_fourier(found[0].merged_with(found[1]).solve(prior)[0], low.box)[1:])
+        halves.append(volume_from_fourier(found[0].merge(found[1]).solve(prior)[0], low.box)[1:])
     region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
     window = soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM)
     return torch.from_numpy(window).to(low.device)

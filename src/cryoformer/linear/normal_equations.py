@@ -11,11 +11,11 @@ J. Struct. Biol. 2021; Gilles & Singer, PNAS 2025).
 """
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.communication import ALONE, Processes
-from cryoformer.imaging.grids import half_volume_radii, shell_mean
+from cryoformer.imaging.grids import planes_of_shells, shell_mean_of
 from cryoformer.imaging.slices import (
     PADDING,
     SliceInterpolation,
@@ -72,17 +72,20 @@ class NormalEquations:
         processes.add(self._right)
         processes.add(self._left)
 
-    def merged_with(self, other: "NormalEquations") -> "NormalEquations":
-        """The equations of both sets of images (both finished)."""
-        merged = object.__new__(NormalEquations)
-        merged.box, merged.volumes, merged._pairs = self.box, self.volumes, self._pairs
-        merged._right, merged._left = self._right + other._right, self._left + other._left
-        return merged
+    def merge(self, other: "NormalEquations") -> "NormalEquations":
+        """Take in the equations of more images (both finished), which are gone then: two may not fit the memory."""
+        self._right += other._right
+        self._left += other._left
+        other._right, other._left = other._right.new_empty(0), other._left.new_empty(0)
+        return self
 
     def precision(self) -> Float[Tensor, "q s"]:
         """Mean over shells of the data's own precision of every volume (the diagonal of the left-hand side)."""
         diagonal = (self._pairs[0] == self._pairs[1]).nonzero()[:, 0]
-        return shell_mean(self._left[:, diagonal].T.view(self.volumes, *padded_shape(self.box)), self.box)
+        left = self._left.view(*padded_shape(self.box), -1)
+        return shell_mean_of(
+            lambda planes: left[planes][..., diagonal].movedim(-1, 0), self.box, PADDING, self._left.device
+        )
 
     def solve(self, prior_precision: Float[Tensor, "q s"]) -> tuple[Complex[Tensor, "q z y x"], Float[Tensor, "q s"]]:
         """The volumes on the padded half volume, and the posterior variance of each per shell.
@@ -91,23 +94,34 @@ class NormalEquations:
         volumes are zero.
         """
         q, shape = self.volumes, padded_shape(self.box)
-        shell = half_volume_radii(self.box, PADDING, self._left.device).round_().long().reshape(-1)
-        inside = (shell < self.box // 2).nonzero()[:, 0]
         volumes = torch.zeros(q, len(self._left), dtype=torch.complex64, device=self._left.device)
         # Summed as it comes: an array of its own would be as large as the volumes.
         variance = torch.zeros(q, self.box // 2, device=self._left.device)
-        for voxels in inside.split(max(1, SOLVE_ELEMENTS // q**2)):
-            left = self._left.new_empty(q, q, len(voxels))
-            pairs = self._left[voxels].T
-            left[self._pairs[0], self._pairs[1]] = pairs
-            left[self._pairs[1], self._pairs[0]] = pairs
-            left.diagonal().add_(prior_precision[:, shell[voxels]].T)
-            inverse = invert_positive(left)
-            real, imaginary = self._right[voxels].T.view(2, 1, q, -1)
-            volumes[:, voxels] = torch.complex((inverse * real).sum(dim=1), (inverse * imaginary).sum(dim=1))
-            variance.index_add_(1, shell[voxels], inverse.diagonal().T)
-        count = torch.bincount(shell[inside], minlength=self.box // 2)
+        count = torch.zeros(self.box // 2, dtype=torch.long, device=self._left.device)
+        for planes, shell in planes_of_shells(self.box, PADDING, self._left.device):
+            inside = (shell < self.box // 2).nonzero()[:, 0]
+            count += torch.bincount(shell[inside], minlength=self.box // 2)
+            before = planes.start * shape[1] * shape[2]
+            for some in inside.split(max(1, SOLVE_ELEMENTS // q**2)):
+                left, right = self._systems(some + before, prior_precision[:, shell[some]])
+                inverse = invert_positive(left)
+                real, imaginary = right
+                solved = torch.complex((inverse * real).sum(dim=1), (inverse * imaginary).sum(dim=1))
+                volumes[:, some + before] = solved
+                variance.index_add_(1, shell[some], inverse.diagonal().T)
         return volumes.view(q, *shape), variance / count
+
+    def _systems(
+        self, voxels: Int[Tensor, " v"], prior_precision: Float[Tensor, "q v"]
+    ) -> tuple[Float[Tensor, "q q v"], Float[Tensor, "2 1 q v"]]:
+        """Left-hand sides of these voxels, the prior added, and right-hand sides, real and imaginary."""
+        q = self.volumes
+        left = self._left.new_empty(q, q, len(voxels))
+        pairs = self._left[voxels].T
+        left[self._pairs[0], self._pairs[1]] = pairs
+        left[self._pairs[1], self._pairs[0]] = pairs
+        left.diagonal().add_(prior_precision.T)
+        return left, self._right[voxels].T.view(2, 1, q, -1)
 
 
 def invert_positive(systems: Float[Tensor, "q q n"]) -> Float[Tensor, "q q n"]:
