@@ -147,7 +147,7 @@ class QuickestFirst:
 def run_tests(src: Path, tests: list[str], plugin: Watch | QuickestFirst, limit: float, found: Path) -> int | None:
     """Exit status of pytest in a forked process, on these sources; None if it took too long."""
     if (child := os.fork()) == 0:
-        for stream in (1, 2):
+        for stream in (1, 2) if isinstance(plugin, QuickestFirst) else ():
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         sys.path.insert(0, str(src))
         sys.settrace(plugin.trace if isinstance(plugin, Watch) else None)
