@@ -56,18 +56,26 @@ class PartRounds:
     def motions(self) -> PartMotions:
         return self.model.motions
 
-    def begin(self, draws: Int[Tensor, "n c"]) -> None:
-        """Densities from nothing, for these states of the images."""
+    def begin(self, draws: Int[Tensor, "n c"], coarse: PartDensities | None = None) -> None:
+        """Densities for these states of the images, from nothing or from those of a coarser box."""
+        if coarse is None:
+            self.densities = self._apart()
+            self.update(draws, motions=False)
+            self.update_still(draws)
+        else:
+            parts = torch.stack([pad_volume(part, self.images.box) for part in coarse.parts])
+            self.densities = PartDensities(pad_volume(coarse.still, self.images.box), parts, self.pixel_size)
+        self.update(draws, motions=coarse is not None)
+        self.update_still(draws)
+
+    def _apart(self) -> PartDensities:
+        """The mean density outside the masks, and nothing of the parts yet."""
         box, grid = self.images.box, grid_points(self.images.box, 1.0)
-        pivots = self.motions.pivots / self.pixel_size
-        places = zip(self.masks, pivots, strict=True)
+        places = zip(self.masks, self.motions.pivots / self.pixel_size, strict=True)
         inside = torch.stack([sample_volume(mask, grid - pivot).view(box, box, box) for mask, pivot in places])
         whole = wiener_backprojection(self.images).local(self.pixel_size)
         still = whole * self.occupancy * (1 - inside.sum(dim=0)).clamp(0, 1)
-        self.densities = PartDensities(still, torch.zeros_like(self.masks), self.pixel_size)
-        for _ in range(2):
-            self.update(draws, motions=False)
-            self.update_still(draws)
+        return PartDensities(still, torch.zeros_like(self.masks), self.pixel_size)
 
     def read(self, weights: Float[Tensor, " s"] | None = None) -> StatePosterior:
         """The posterior of every image; ``weights`` of the states are fitted to the rows if not given."""
@@ -101,6 +109,14 @@ class PartRounds:
         self.update(draws)
         self.update_still(draws)
         return posterior
+
+
+def pad_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """The same density on the grid of a larger box of the same size in Angstrom: the inverse of a crop."""
+    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
+    before = box // 2 - volume.shape[-1] // 2
+    padded = torch.nn.functional.pad(coefficients, (before, box - volume.shape[-1] - before) * 3)
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(padded)).real).contiguous()
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.static_density import static_density
 
 FIRST_BOX = 32
-FIRST_ROUNDS, LAST_ROUNDS = 3, 2
+FIRST_ROUNDS, LAST_ROUNDS = 3, 1
 # A further part must explain so much of what the others leave of the decoded densities' variance.
 LEAST_GAIN = 0.2
 LEAST_EXPLAINED = 0.2
@@ -112,13 +112,13 @@ class PartStage:
         """Coarse, then at full resolution, from the images that are not held out."""
         masks = part_masks(start, self.images.box, self.images.voxel_angstrom)
         model = PartModel(start.motions, masks, self.occupancy.cpu(), self.support)
-        draws, number = self._first_draws(), 0
+        draws, number, coarse = self._first_draws(), 0, None
         boxes = sorted({min(FIRST_BOX, self.images.box), self.images.box})
         total = FIRST_ROUNDS * (len(boxes) - 1) + LAST_ROUNDS
         for box in boxes:
             last = box == self.images.box
             rounds = PartRounds(self.images.crop(box), model, self.rows, self.seed)
-            rounds.begin(draws)
+            rounds.begin(draws, coarse)
             for _ in range(LAST_ROUNDS if last else FIRST_ROUNDS):
                 posterior = rounds.round(number)
                 draws = posterior.draws(DRAWS, self.seed + number)
@@ -126,7 +126,7 @@ class PartStage:
                 gain = float(posterior.evidence[self.held_out].mean())
                 self.log.record(stage=f"parts_{box}", round=number, held_out=gain)
                 self.log.advance(number / (total + 2), f"held-out log likelihood {gain:.3f}")
-            model = rounds.model
+            model, coarse = rounds.model, rounds.densities
         return rounds, rounds.read()
 
     def _first_draws(self) -> Int[Tensor, "n c"]:
@@ -161,12 +161,12 @@ class PartStage:
         return StatePosterior(found.probabilities, weights, evidence)
 
     def _finished(self, rounds: PartRounds, posterior: StatePosterior) -> FoundParts:
-        """Densities from all images, and latents read with them."""
+        """Densities from all images; latents as they were read last."""
         rounds.rows = torch.arange(len(self.images), device=self.images.device)
         draws = posterior.draws(DRAWS, self.seed + 1000)
         rounds.update(draws)
         rounds.update_still(draws)
-        latents, covariance = rounds.read(posterior.weights).moments(self.support)
+        latents, covariance = posterior.moments(self.support)
         density = MovingDensity(
             rounds.densities,
             rounds.motions,
