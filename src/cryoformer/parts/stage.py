@@ -176,6 +176,10 @@ class PartStage:
         )
         for part in range(len(density)):
             angle, _, moved = part_motion(density.motions, part, latents)
-            self.log.say(f"part {part + 1} turns by {angle:.0f} degrees, its centre moves by {moved:.0f} A")
-            self.log.record(stage="part", part=part + 1, degrees=angle, angstrom=moved)
+            halves = [part_motion(motions, part, latents)[0] for motions in rounds.of_halves]
+            error = abs(halves[0] - halves[1]) / 2
+            self.log.say(
+                f"part {part + 1} turns by {angle:.0f} +- {error:.1f} degrees, its centre moves by {moved:.0f} A"
+            )
+            self.log.record(stage="part", part=part + 1, degrees=angle, error=error, angstrom=moved)
         return FoundParts(density, latents, covariance)

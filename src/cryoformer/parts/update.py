@@ -74,10 +74,14 @@ class PartProjector:
 
 @dataclass(frozen=True)
 class MotionEvidence:
-    """What the images say of the motion of each part in each state: information and gradient on (w, t)."""
+    """What each half of the images says of the motion of a part in a state: information and gradient on (w, t)."""
 
-    information: Float[Tensor, "m s 6 6"]
-    gradient: Float[Tensor, "m s 6"]
+    information: Float[Tensor, "halves m s 6 6"]
+    gradient: Float[Tensor, "halves m s 6"]
+
+    def half(self, number: int) -> "MotionEvidence":
+        """That of one half alone."""
+        return MotionEvidence(self.information[number : number + 1], self.gradient[number : number + 1])
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def update_parts(
     parts, count, box = len(densities.parts), draws.shape[1], densities.box
     equations = [[NormalEquations(box, 1, images.device) for _ in range(2)] for _ in range(parts)]
     states = places.rotations.shape[1]
-    information = torch.zeros(parts, states, 6, 6, device=images.device)
-    gradient = torch.zeros(parts, states, 6, device=images.device)
+    information = torch.zeros(2, parts, states, 6, 6, device=images.device)
+    gradient = torch.zeros(2, parts, states, 6, device=images.device)
     plane = projector.plane
     deviation = images.slice_deviation(plane)
     for number, some, batch in _of_halves(residuals, rows, count):
@@ -126,9 +130,9 @@ def update_parts(
             if motions:
                 slopes = part_slopes(projector, value, slices.rotations[part], slices.molecule) * ctf[..., None]
                 real = torch.cat([slopes.real, slopes.imag], dim=1)
-                information[part].index_add_(0, slices.state, 2 / count * real.transpose(1, 2) @ real)
+                information[number, part].index_add_(0, slices.state, 2 / count * real.transpose(1, 2) @ real)
                 error = torch.cat([left.real, left.imag], dim=1)
-                gradient[part].index_add_(0, slices.state, 2 / count * (error[:, None] @ real)[:, 0])
+                gradient[number, part].index_add_(0, slices.state, 2 / count * (error[:, None] @ real)[:, 0])
             alone = (left + ctf * value[..., 0]) * projector.fields[part].phases(-slices.shifts[part])
             where = interpolate_slices(plane, slices.rotations[part])
             equations[part][number].add(alone, ctf, share, share[:, :, None], where)
@@ -190,8 +194,8 @@ def improved(motions: PartMotions, evidence: MotionEvidence, support: Float[Tens
     for part, old in enumerate(motions.coefficients.double()):
         chain = torch.eye(6).double().repeat(len(support), 1, 1)
         chain[:, :3, :3] = left_jacobian(vectors[part, :, :3]).double()
-        information = chain.transpose(1, 2) @ evidence.information[part].double() @ chain
-        gradient = torch.einsum("sji,sj->si", chain, evidence.gradient[part].double())
+        information = chain.transpose(1, 2) @ evidence.information[:, part].sum(dim=0).double() @ chain
+        gradient = torch.einsum("sji,sj->si", chain, evidence.gradient[:, part].sum(dim=0).double())
         left = torch.einsum("sj,sk,sab->jakb", terms, terms, information).reshape(6 * size, 6 * size)
         right = torch.einsum("sj,sa->ja", terms, gradient) - precision * old
         left = left + torch.diag(precision.repeat(size))
