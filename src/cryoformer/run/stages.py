@@ -32,6 +32,7 @@ from cryoformer.parts.part_files import write_part_files
 from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog, time_limit
+from cryoformer.run.memory import tell_memory
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
@@ -82,6 +83,9 @@ class Reconstruction:
         with RunLog(self.paths.metrics if self.main else None, before, texts, silent=not self.main) as log:
             self.log = log
             self._begin()
+            components = self.config.subspace.dimension if self.config.fits_subspace else 0
+            box = self.particles.box - self.particles.box % 2
+            log.say(tell_memory(box, components, self.config.memory_gib))
             images = self._prepare()
             consensus = self._consensus(images)
             images = images.with_noise(consensus.noise_power)
