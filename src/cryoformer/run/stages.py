@@ -83,7 +83,7 @@ class Reconstruction:
         with RunLog(self.paths.metrics if self.main else None, before, texts, silent=not self.main) as log:
             self.log = log
             self._begin()
-            components = self.config.subspace.dimension if self.config.fits_subspace else 0
+            components = self.config.subspace.dimension if self.config.fits_ppca else 0
             box = self.particles.box - self.particles.box % 2
             log.say(tell_memory(box, components, self.config.memory_gib))
             images = self._prepare()
