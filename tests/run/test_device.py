@@ -19,7 +19,7 @@ from cryoformer.poses.check import check_poses
 from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.schedule import CoarseToFine
-from cryoformer.training.start import subspace_start, unaided_start
+from cryoformer.training.start import ppca_start, unaided_start
 from cryoformer.training.train_config import TrainConfig, load_config
 from pretend_device import DEVICE, OnDevice, PretendDevice, WrongDevice
 from toy_images import simulate
@@ -63,7 +63,7 @@ def images(device: PretendDevice) -> FourierImages:
 def linear_of(images: FourierImages, consensus: Consensus, config: TrainConfig) -> LinearStage:
     with RunLog(None) as log:
         rows = split_held_out(200, 0)[0].to(DEVICE)
-        return fit_linear_stage(images, consensus.volume, config.subspace, 0, log, rows)
+        return fit_linear_stage(images, consensus, config.subspace, 0, log, rows)
 
 
 def assert_there(*tensors: Tensor) -> None:
@@ -98,15 +98,15 @@ def test_pose_posteriors(images: FourierImages) -> None:
 def test_training_and_latents(images: FourierImages, variant: str, tmp_path: Path) -> None:
     config = load_config(overrides=SETTINGS | VARIANTS[variant])
     consensus = reconstruct_consensus(images)
-    if config.fits_subspace:
-        start = subspace_start(linear_of(images, consensus, config), consensus.volume, config)
+    if config.fits_ppca:
+        start = ppca_start(linear_of(images, consensus, config), consensus.volume, config)
     else:
-        start = unaided_start(images, consensus.volume, config)
+        start = unaided_start(images, consensus, config)
     fabric = PretendFabric(accelerator="cpu", devices=1)
     with RunLog(None) as log:
         trained = CoarseToFine(tmp_path, config, fabric, log, None).train(images, consensus, start)
     assert trained.latents is not None
-    assert_there(trained.latents, trained.model.base, *trained.model.network.parameters())
+    assert_there(trained.latents, trained.model.static, *trained.model.network.parameters())
     assert_there(*refine_latents(trained.model, images, trained.latents, 8, 0))
 
 
@@ -118,7 +118,7 @@ def test_a_gpu_finds_what_the_cpu_finds() -> None:
     for images in (here, there):
         consensus, settings = reconstruct_consensus(images), load_config(overrides=SETTINGS).subspace
         with RunLog(None) as log:
-            linear = fit_linear_stage(images, consensus.volume, settings, 0, log)
+            linear = fit_linear_stage(images, consensus, settings, 0, log)
         found.append((consensus.volume.cpu(), linear.mean.cpu(), linear.flexible.cpu()))
     for ours, theirs in zip(*found, strict=True):
         assert (ours - theirs).abs().max() < 1e-3 * theirs.abs().max()
