@@ -63,7 +63,12 @@ def start(count: int, work: Callable[[], What]) -> What:
         ended = elastic_launch(config, _worker)(work, count, tuple(PLUGINS), level)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
-        how = f"was killed (signal {-failure.exitcode})" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
+        if failure.exitcode >= 0:
+            # A mistake of the program: what it says there is all that helps.
+            said: Any = failure.message
+            trace = said["extraInfo"]["py_callstack"] if isinstance(said, dict) else said
+            raise RuntimeError(f"process {number + 1} of {count} failed:\n{trace}") from None
+        how = f"was killed (signal {-failure.exitcode})"
         raise ProcessLost(f"process {number + 1} of {count} {how}, so all have ended") from None
     except SignalException as signal:
         raise KeyboardInterrupt from signal

@@ -150,4 +150,11 @@ class ImageInputs(EncoderInputs):
         return fourier_to_images(self._images.take(self.part.here(rows)).coefficients, self._images.box)
 
     def inputs_of_all(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d d"]:
-        return self.part.processes.gather(self.inputs(rows))
+        here, box = self.part.here(rows), self._images.box
+        # A process may hold none of them.
+        coefficients = (
+            self._images.take(here).coefficients
+            if len(here)
+            else torch.empty(0, box, box // 2 + 1, dtype=torch.complex64, device=rows.device)
+        )
+        return fourier_to_images(self.part.processes.gather(coefficients), box)
