@@ -18,6 +18,15 @@ from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 
 BOX, PIXEL = 24, 5.0
+# Settings of a run of seconds.
+SMALL: dict[str, object] = {
+    "subspace": {"box": 16, "dimension": 2, "iterations": 5},
+    "stages": [{"box": 16, "epochs": 12, "batch": 32}, {"box": 24, "epochs": 4, "batch": 32}],
+    "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
+    "latent_states": 16,
+    "parts": 0,
+    "invert": "no",
+}
 
 
 @dataclass
@@ -108,20 +117,12 @@ def small_run(particle_file: Path) -> Callable[..., str]:
     from cryoformer.run.train import train
 
     def run(out: Path, resume: bool = False, max_minutes: float | None = None, **overrides: object) -> str:
-        settings: dict[str, object] = {
-            "subspace": {"box": 16, "dimension": 2, "iterations": 5},
-            "stages": [{"box": 16, "epochs": 12, "batch": 32}, {"box": 24, "epochs": 4, "batch": 32}],
-            "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
-            "latent_states": 16,
-            "parts": 0,
-            "invert": "no",
-        }
         return train(
             ParticleInput(particle_file),
             out,
             resume=resume,
             max_minutes=max_minutes,
-            overrides=None if resume else settings | overrides,
+            overrides=None if resume else SMALL | overrides,
         )
 
     return run

@@ -69,7 +69,12 @@ def test_poses_get_better_and_the_record_says_how_far_off_they_were(refined: Pat
         turned = Rotation.from_rotvec(found["turn_radians"]).as_matrix() @ load_particles(rough).rotations
         assert found["covariance"].shape == (400, 5, 5)
     np.testing.assert_allclose(turned, load_particles(refined / "particles.star").rotations, atol=1e-4)
-    assert sorted(path.name for path in refined.iterdir()) == ["particles.star", "poses.npz", "refinement.json"]
+    assert sorted(path.name for path in refined.iterdir()) == [
+        "log.txt",
+        "particles.star",
+        "poses.npz",
+        "refinement.json",
+    ]
 
 
 def test_poses_that_are_right_stay_although_the_particles_move(particle_file: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train
 from cryoformer.training.trainer import StageTrainer
-from toy_images import BOX, PIXEL
+from toy_images import BOX, PIXEL, SMALL
 
 SmallRun = Callable[..., str]
 
@@ -23,14 +23,7 @@ SmallRun = Callable[..., str]
 def finished(particle_file: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """One finished small run for the tests that only look at it."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    settings = {
-        "subspace": {"box": 16, "dimension": 2, "iterations": 5},
-        "stages": [{"box": 16, "epochs": 12, "batch": 32}, {"box": 24, "epochs": 4, "batch": 32}],
-        "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
-        "latent_states": 16,
-        "invert": "no",
-    }
-    train(ParticleInput(particle_file), out, overrides=settings)
+    train(ParticleInput(particle_file), out, overrides=dict(SMALL))
     return out
 
 
