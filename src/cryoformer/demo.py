@@ -20,7 +20,7 @@ IMAGES = 5000
 BOX = 64
 PIXEL_SIZE_ANGSTROM = 2.2
 SNR = 0.1
-MAX_MINUTES = 10.0
+MAX_MINUTES = 20.0
 
 
 def run_demo(out: Path, max_minutes: float = MAX_MINUTES) -> Path:
