@@ -154,7 +154,11 @@ class ParticleFile(ABC):
         self._write_rows(rows, out)
 
     def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
-        raise NotImplementedError
+        raise self._cannot_be_written(self.path)
+
+    @staticmethod
+    def _cannot_be_written(path: Path) -> InputError:
+        return InputError(f"{path}: files of this kind are only read; give a .star, a .cs or cryoDRGN's files")
 
     def check_rows(self, rows: Integer[np.ndarray, " m"], count: int) -> None:
         """Refuse rows that are not from 0 to ``count`` - 1."""
@@ -188,7 +192,7 @@ class ParticleFile(ABC):
         return target
 
     def _write_posed(self, particles: Particles, target: Path) -> None:
-        raise NotImplementedError
+        raise self._cannot_be_written(self.path)
 
     def write_downsampled(
         self, target: Path, box: int, paths: Sequence[Path], image_of_row: Int[np.ndarray, " n"], per_file: int
@@ -198,7 +202,7 @@ class ParticleFile(ABC):
         Returns:
             ``target``.
         """
-        raise NotImplementedError
+        raise self._cannot_be_written(self.path)
 
     @classmethod
     def write(cls, particles: Particles, target: Path, datadir: Path | None, sign: int | None) -> list[Path]:
@@ -214,7 +218,7 @@ class ParticleFile(ABC):
         Raises:
             InputError: the kind cannot say what the particles are.
         """
-        raise NotImplementedError
+        raise cls._cannot_be_written(target)
 
     @classmethod
     def files_written(cls, target: Path) -> list[Path]:
