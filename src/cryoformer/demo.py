@@ -20,10 +20,9 @@ IMAGES = 5000
 BOX = 64
 PIXEL_SIZE_ANGSTROM = 2.2
 SNR = 0.1
-MAX_MINUTES = 20.0
 
 
-def run_demo(out: Path, max_minutes: float = MAX_MINUTES) -> Path:
+def run_demo(out: Path, max_minutes: float) -> Path:
     """Everything into ``out``: ``particles/`` (stack and truth) and ``run/``; returns the report's path.
 
     The run may take ``max_minutes``, and says so where that was not enough.

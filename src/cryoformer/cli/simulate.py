@@ -55,7 +55,7 @@ def simulate(
 
 
 @app.command
-def demo(*, out: OutFolder, max_minutes: Annotated[float, arg(metavar="M")] = 5.0) -> None:
+def demo(*, out: OutFolder, max_minutes: Annotated[float, arg(metavar="M")] = 20.0) -> None:
     """Simulate a small moving protein, reconstruct it, compare with the truth and write the report.
 
     Args:
