@@ -47,6 +47,7 @@ def test_particles_that_were_loaded_are_trained_on_and_found_again(particle_file
     )
     np.testing.assert_allclose(table["latent_0"], run.latents[:, 0])
     np.testing.assert_allclose(table["latent_0_deviation"] ** 2, run.latents_covariance[:, 0, 0], rtol=1e-5)
+    np.testing.assert_array_equal(table["outlier_score"], run.outlier_score)
     volumes = run.volumes(run.latents[:2])
     assert volumes.shape == (2, 24, 24, 24)
     # Decoded two at a time and alone: the same but for rounding.

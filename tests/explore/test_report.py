@@ -56,7 +56,7 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     assert path == run.path / "report.html"
     assert path.stat().st_size < 20e6
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(addresses) == 10
+    assert len(addresses) == 11
     for address in addresses:
         assert address.startswith("data:image/")
         Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))).verify()

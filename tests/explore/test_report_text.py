@@ -10,7 +10,7 @@ from assess.toy_run import BOX, PARTICLES, PIXEL_SIZE, ToyRun, write_truth
 from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.assess.ground_truth import load_truth
 from cryoformer.explore.motion import true_motion
-from cryoformer.explore.report_text import evaluation_table, summary, warnings
+from cryoformer.explore.report_text import evaluation_table, outlier_words, summary, warnings
 from cryoformer.explore.trajectory import truth_trajectory
 
 COLUMNS = {
@@ -74,3 +74,11 @@ def test_a_run_that_was_cut_short_is_called_preliminary(tmp_path: Path) -> None:
     # What counts is how the last call ended.
     run.metrics.append({"stage": "done", "cut_short": []})
     assert not [line for line in warnings(run, None, False) if "cut short" in line]
+
+
+def test_particles_that_do_not_fit_are_counted(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path / "run")
+    assert outlier_words(run).startswith("15 particles (12.5%) fit worse")
+    assert "select run --drop-outliers" in outlier_words(run)
+    run.outlier_score = np.zeros(PARTICLES)
+    assert outlier_words(run).startswith("No particle fits worse")

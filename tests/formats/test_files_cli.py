@@ -14,6 +14,8 @@ from cryoformer.formats import load_particles
 class FinishedRun:
     """What selecting needs of a run."""
 
+    outlier_score = np.array([0.0, -1.0, 3.5, 12.0])
+
     def __init__(self, path, particles, latents):
         self.path, self.latents = path, latents
         self.config = {"particles": str(particles), "datadir": None}
@@ -56,10 +58,24 @@ def names(dataset, rows) -> list[str]:
         (["--name", "open"], [4, 0]),
         (["--half", 2], [3, 1]),
         (["--half", 1, "--cluster", 3], [0]),
+        (["--drop-outliers"], [4, 3, 1]),
+        (["--outliers-above", 3], [4, 3]),
+        (["--drop-outliers", "--outliers-above", 12, "--cluster", 3], [0]),
     ],
 )
 def test_particles_of_a_run_are_rows_of_its_file(dataset, run, tmp_path, arguments, rows):
     assert selected(tmp_path, run, *arguments) == names(dataset, rows)
+
+
+def test_outliers_of_a_run_without_scores(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(FinishedRun, "outlier_score", None)
+    assert main(["select", str(run), "--drop-outliers", "--out", str(tmp_path / "a.star")]) == 2
+    assert "train again" in capsys.readouterr().err
+
+
+def test_outliers_of_a_file(dataset, tmp_path, capsys):
+    assert main(["select", str(dataset.write()), "--drop-outliers", "--out", str(tmp_path / "a.star")]) == 2
+    assert "select particles of a run" in capsys.readouterr().err
 
 
 def test_latent_box_in_principal_coordinates(dataset, run, tmp_path):

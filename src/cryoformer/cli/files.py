@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, app
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, app, optional
 from cryoformer.errors import InputError
 
 
@@ -62,6 +62,8 @@ def select(
     cluster: UseAppendAction[tuple[int, ...]] = (),
     latent_box: Annotated[str | None, arg(metavar="MIN1,MAX1,...")] = None,
     name: Annotated[str | None, arg(metavar="NAME")] = None,
+    drop_outliers: Annotated[bool, FlagCreatePairsOff] = False,
+    outliers_above: Annotated[float | None, optional("S")] = None,
     ind: OptionalFile = None,
     random: Annotated[int | None, arg(metavar="N")] = None,
     half: Annotated[int | None, arg(metavar="1|2")] = None,
@@ -75,10 +77,14 @@ def select(
 
     Args:
         source: Folder of a run, or a particle file (.star or .cs).
-        out: File to write, in the format the particles came in; .npy writes their row numbers alone.
+        out: File to write, in the format the particles came in; .npy writes their row numbers alone, .csv (of a run) a
+            table with their latents, contrasts and outlier scores.
         cluster: A state of the run's report, numbered as there (from 1); may be repeated.
         latent_box: Smallest and largest value of the first principal coordinates of the run; empty for no bound.
         name: A selection that was saved in the viewer.
+        drop_outliers: Leave out particles that fit the run's densities worse than they should: other molecules, empty
+            images, particles off their centre.
+        outliers_above: The same, with this outlier score (in standard deviations) as the limit instead of 4.
         ind: Rows, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
         random: How many to draw at random.
         half: Half-set, as the file has it, or by the seed.
@@ -92,14 +98,21 @@ def select(
     from cryoformer.particles.repeats import reference_numbers
 
     if (source / "config.yaml").is_file():
-        from cryoformer.explore.selection import LatentCriteria, select_of_run
+        from cryoformer.explore.selection import LatentCriteria, select_of_run, write_table
+        from cryoformer.run.outlier_score import DROP_ABOVE
 
-        criteria = LatentCriteria(tuple(cluster), latent_box, name)
+        above = DROP_ABOVE if drop_outliers and outliers_above is None else outliers_above
+        criteria = LatentCriteria(tuple(cluster), latent_box, name, above)
         file, rows = select_of_run(
             source, criteria, ind=ind, random=random, half=half, seed=seed, particles=particles, datadir=datadir
         )
-    elif cluster or latent_box is not None or name is not None:
-        raise InputError(f"{source}: --cluster, --latent-box and --name select particles of a run; give its folder")
+        if out.suffix.lower() == ".csv":
+            print(f"{write_table(source, rows, out, particles, datadir)} ({len(rows)} particles)")
+            return
+    elif cluster or latent_box is not None or name is not None or drop_outliers or outliers_above is not None:
+        raise InputError(
+            f"{source}: --cluster, --latent-box, --name and --drop-outliers select particles of a run; give its folder"
+        )
     else:
         file = open_particle_file(source, datadir)
         images = reference_numbers(file.references) if half is not None and file.lists_images else None

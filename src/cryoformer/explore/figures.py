@@ -151,6 +151,22 @@ def half_map_figure(
     return save(figure, path)
 
 
+def outlier_figure(scores: Float[np.ndarray, " n"], limit: float, path: Path) -> Path:
+    """How badly particles fit: a histogram beside what is expected of good ones, N(0, 1), and the limit."""
+    figure = new_figure(6.4, 2.9)
+    panel = figure.subplots()
+    low, high = min(-4.0, float(scores.min())), max(limit + 4.0, float(np.percentile(scores, 99.5)))
+    edges = np.linspace(low, high, 81)
+    counts, _, _ = panel.hist(scores.clip(low, high), bins=edges.tolist(), color=BLUE, label="particles")
+    normal = np.exp(-(edges**2) / 2)
+    panel.plot(edges, normal * counts[edges[:-1] < 2].max() / normal.max(), color=BLACK, linewidth=1.0,
+               label="good particles, as expected")  # fmt: skip
+    panel.axvline(limit, color=VERMILION, linewidth=1.3, label=f"limit of --drop-outliers ({limit:g})")
+    panel.set(xlabel="outlier score (standard deviations)", ylabel="particles", yscale="symlog", ylim=(0, None))
+    panel.legend(fontsize=7)
+    return save(figure, path)
+
+
 def surfaces_figure(pictures: Mapping[str, np.ndarray], path: Path, columns: int = 4) -> Path:
     """Rendered surfaces side by side, with their titles."""
     rows = -(-len(pictures) // columns)

@@ -16,6 +16,7 @@ from cryoformer.explore.analysis_files import cluster_numbers
 from cryoformer.explore.figures import (
     half_map_figure,
     landscape_figure,
+    outlier_figure,
     surfaces_figure,
     training_figure,
 )
@@ -36,6 +37,7 @@ from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
     evaluation_table,
     motion_summary,
+    outlier_words,
     repeat_command,
     rows_of,
     summary,
@@ -44,6 +46,7 @@ from cryoformer.explore.report_text import (
 )
 from cryoformer.explore.trajectory import Trajectory, truth_trajectory
 from cryoformer.files import read_json, write_text
+from cryoformer.run.outlier_score import DROP_ABOVE
 
 REPORT_FILE = "report.html"
 VALIDATION_FILE = "validation.json"
@@ -142,6 +145,8 @@ def _draw(
         ),
         "parts": surfaces_figure(part_pictures(found, morph.camera), folder / "parts.png"),
     }
+    if run.outlier_score is not None:
+        figures["outliers"] = outlier_figure(run.outlier_score, DROP_ABOVE, folder / "outliers.png")
     if run.metrics:
         figures["training"] = training_figure(run.metrics, folder / "training.png")
     if evaluation is not None:
@@ -180,6 +185,7 @@ def _fill(
         states=[{"state": state, "address": _data_address(state.picture)} for state in states],
         camera=turning_camera(morph.camera, min(DISPLAY_BOX, run.box)),
         script=turning_script(),
+        outliers=outlier_words(run),
         parts=found.parts,
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),

@@ -103,6 +103,13 @@ exact: the ellipse shows how far a single particle's latent is uncertain.</figca
 standard deviation over bootstrap samples and draws of the latents. Assigned alike: how often a draw from a particle's
 latent posterior falls into the same cluster again. Densities: <code>analysis/states</code>.</p>
 
+{% if outliers %}<h2>Particles that do not fit</h2>
+<p>{{ outliers|code }}</p>
+<figure><img src="{{ images.outliers }}" alt="Histogram of the outlier scores">
+<figcaption>How much worse than expected for its view and defocus each image fits the density at its latent, in standard
+deviations of the images that were held out of training. Scores beyond the right edge are counted in the last
+bar.</figcaption></figure>
+{% endif %}
 <h2>Resolution</h2>
 <figure class="panels"><img src="{{ images.halves }}"
  alt="Half-map FSC, local resolution, local uncertainty">

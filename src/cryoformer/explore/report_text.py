@@ -7,6 +7,7 @@ import numpy as np
 from cryoformer.assess.fsc_figure import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
 from cryoformer.imaging.fsc import resolution
+from cryoformer.run.outlier_score import DROP_ABOVE
 from cryoformer.run.run_folder import Run
 
 LOWEST_CONDITIONING = 0.02
@@ -66,6 +67,21 @@ def motion_summary(found: Findings) -> str:
         f"The most flexible region moves by {first.whole.distance_angstrom:.1f} ± {first.distance_deviation:.1f} Å and "
         f"turns by {first.whole.rotation_degrees:.0f}°."
     )
+
+
+def outlier_words(run: Run) -> str:
+    """How many particles do not fit, and how to leave them out; empty where a run has no scores."""
+    scores = run.outlier_score
+    if scores is None:
+        return ""
+    count = int((scores > DROP_ABOVE).sum())
+    text = (
+        f"{count:,} particles ({count / len(scores):.1%}) fit worse than they should by more than {DROP_ABOVE:g} "
+        "standard deviations: other molecules, empty images, particles off their centre or at wrong poses."
+    )
+    if count == 0:
+        return f"No particle fits worse than it should by more than {DROP_ABOVE:g} standard deviations."
+    return f"{text} `cryoformer select {run.path.name} --drop-outliers --out kept.star` leaves them out."
 
 
 def warnings(

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from cryoformer.assess.latent_space import principal_coordinates
 from cryoformer.errors import InputError
+from cryoformer.files import write_text
 from cryoformer.formats.choose import choose_rows, read_indices
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.particle_input import reopen
@@ -23,11 +24,13 @@ class LatentCriteria:
         clusters: any of these clusters, counted from 1 as the report and ``analysis/clusters`` count them.
         latent_box: text ``min1,max1,min2,max2,...``: bounds of the first principal coordinates, empty for none.
         name: a selection saved as ``selections/NAME.npy`` in the folder of the run.
+        outliers_above: outlier score above which particles are left out; None: none are.
     """
 
     clusters: tuple[int, ...] = ()
     latent_box: str | None = None
     name: str | None = None
+    outliers_above: float | None = None
 
 
 def select_of_run(
@@ -63,12 +66,34 @@ def select_of_run(
         keep &= inside_box(principal_coordinates(run.latents).coordinates, criteria.latent_box)
     if criteria.name is not None:
         keep &= np.isin(np.arange(count), _named(path, count, criteria.name))
+    if criteria.outliers_above is not None:
+        if run.outlier_score is None:
+            raise InputError(f"--drop-outliers: {path} is of an earlier version, without outlier scores; train again")
+        keep &= run.outlier_score <= criteria.outliers_above
     rows = np.flatnonzero(keep)
     if len(rows) == 0:
         raise InputError(f"{path}: no particle of the run is in the selection; choose other clusters or wider bounds")
     if random is not None:
         rows = rows[choose_rows(len(rows), None, random=random, seed=seed)]
     return file, in_file[rows]
+
+
+def write_table(
+    path: Path,
+    rows: Int[np.ndarray, " m"],
+    out: Path,
+    particles: Path | None = None,
+    datadir: Path | None = None,
+) -> Path:
+    """These rows of a run's particle file as CSV, with latents, contrast and outlier score (:meth:`.Run.table`).
+
+    Raises:
+        InputError: the particle file is gone, or no longer has the run's particles.
+    """
+    run = open_run(path)
+    chosen = np.isin(RunPaths(path).read_rows(len(run.latents)), rows)
+    write_text(out, run.table(particles, datadir)[chosen].to_csv(index=False))
+    return out
 
 
 def inside_box(coordinates: Float[np.ndarray, "n q"], text: str) -> np.ndarray:

@@ -7,7 +7,8 @@ from cryoformer import __version__
 FILES = """
 config.yaml          what the run was made of: particle file, command, every setting. It can be given as --recipe
 log.txt              everything the run said, with the seconds since it began
-latents.npz          mean [n, k] and covariance [n, k, k] of every particle's latent, in the order of the particle file
+latents.npz          mean [n, k] and covariance [n, k, k] of every particle's latent, outlier_score [n] (how badly it
+                     fits, in standard deviations), in the order of the particle file
 parts.csv            where there are parts that move: the pose of each in every particle
 rows.npy             which rows of the particle file were used, where not all of them were
 metrics.jsonl        one line of JSON for each stage and epoch
@@ -31,6 +32,7 @@ cryoformer view {run}                       look around in a browser
 cryoformer validate {run}                   is the motion real?
 cryoformer volumes {run} --particles 3,17 --out VOLUMES
 cryoformer select {run} --cluster 3 --out state3.star
+cryoformer select {run} --drop-outliers --out kept.star
 cryoformer subtract {run} --part 1 --out PART    particles of a part that moves, the rest taken off
 """
 

@@ -1,7 +1,7 @@
 """The folder of a run: what it holds, and a finished run opened for assessment and exploration.
 
 config.yaml                       everything needed to repeat the run
-latents.npz                       mean [n, k], covariance [n, k, k], in the order of the input
+latents.npz                       mean [n, k], covariance [n, k, k], outlier_score [n], in the order of the input
 rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
 parts.csv                         pose of every part in every particle, where there are parts
@@ -135,16 +135,20 @@ class RunPaths:
             raise InputError(f"{self.rows}: lists {rows.size} rows, the run has {count} particles; restore it")
         return rows
 
-    def write_latents(self, mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"]) -> None:
+    def write_latents(
+        self, mean: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"], outlier_score: Float[Tensor, " n"]
+    ) -> None:
         """``latents.npz``."""
-        write_npz(self.latents, mean=mean.cpu().numpy(), covariance=covariance.cpu().numpy())
+        arrays = {"mean": mean, "covariance": covariance, "outlier_score": outlier_score}
+        write_npz(self.latents, **{name: array.cpu().numpy() for name, array in arrays.items()})
 
 
 class Run(VolumeSource):
     """A finished run, read only. Volumes are [z, y, x] at the images' box, on the scale of normalised images.
 
     ``latents`` [n, k] are posterior means in the order of the input, ``latents_covariance`` [n, k, k] says how certain
-    they are. ``subspace`` is the linear model, None for a run that was not started from one.
+    they are. ``outlier_score`` [n] says how badly each image fits (:mod:`.outlier_score`), in standard deviations; None
+    for a run of version 0.1.0. ``subspace`` is the linear model, None for a run that was not started from one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -164,6 +168,7 @@ class Run(VolumeSource):
         with np.load(paths.latents, allow_pickle=False) as latents:
             super().__init__("cryoformer", latents["mean"], self._decode)
             self.latents_covariance = latents["covariance"]
+            self.outlier_score: Float[np.ndarray, " n"] | None = latents.get("outlier_score")
         consensus, _ = load_tensors(paths.checkpoint("consensus"))
         self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
         self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
@@ -192,13 +197,17 @@ class Run(VolumeSource):
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.strip()]
 
-    def table(self) -> pd.DataFrame:
-        """The columns of the particle file, and of every particle ``latent_0`` ..., their deviations, and contrast.
+    def table(self, particles: Path | None = None, datadir: Path | None = None) -> pd.DataFrame:
+        """The columns of the particle file, and of every particle ``latent_0`` ..., their deviations, contrast and
+        outlier score.
+
+        Args:
+            particles, datadir: where the particle file and its stacks are, if not where they were.
 
         Raises:
             InputError: the particle file is gone, or no longer has the run's particles.
         """
-        columns = reopen(self.path, self.config).file.columns()
+        columns = reopen(self.path, self.config, particles, datadir).file.columns()
         paths = RunPaths(self.path)
         if paths.rows.exists():
             columns = columns.iloc[paths.read_rows(len(self.latents))]
@@ -208,6 +217,8 @@ class Run(VolumeSource):
         own = {f"latent_{axis}": values for axis, values in enumerate(self.latents.T)}
         own |= {f"latent_{axis}_deviation": values for axis, values in enumerate(deviations.T)}
         own["contrast"] = self.contrast
+        if self.outlier_score is not None:
+            own["outlier_score"] = self.outlier_score
         return pd.concat([columns.reset_index(drop=True), pd.DataFrame(own)], axis=1)
 
     def volumes(self, latents: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m d d d"]:

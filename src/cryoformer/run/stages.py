@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.seed import seed_everything
 from torch import Tensor
@@ -33,6 +34,7 @@ from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog, time_limit
 from cryoformer.run.memory import tell_memory
+from cryoformer.run.outlier_score import DROP_ABOVE, outlier_scores
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
@@ -88,10 +90,10 @@ class Reconstruction:
             log.say(tell_memory(box, components, self.config.memory_gib))
             images = self._prepare()
             consensus = self._consensus(images)
-            images = images.with_noise(consensus.noise_power)
+            as_seen = images = images.with_noise(consensus.noise_power)
             start = self._start(images, consensus)
             if start.contrast is not None:
-                images = images.with_contrast(start.contrast)
+                images = as_seen.with_contrast(start.contrast)
             schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
@@ -99,7 +101,8 @@ class Reconstruction:
             points = trained.model.points(trained.model.box)
             spread = conditioning(trained.model, points, KnownLatents(trained.latents))
             parts = self._parts(images, trained, start)
-            self._finish(trained, parts, spread)
+            scores = self._outliers(as_seen, trained, parts)
+            self._finish(trained, parts, spread, scores)
             log.record(stage="done", conditioning=spread, cut_short=trained.cut_short)
             log.say(f"{'cut short' if trained.cut_short else 'done'} after {log.elapsed / 60:.1f} min")
             verdict = self._verdict(spread, trained)
@@ -206,14 +209,31 @@ class Reconstruction:
         )
         return stage.run(settings.parts)
 
-    def _finish(self, trained: TrainingState, parts: FoundParts | None, spread: float) -> None:
+    def _outliers(self, as_seen: Images, trained: TrainingState, parts: FoundParts | None) -> Float[Tensor, " n"]:
+        """How badly each image fits; ``as_seen`` know nothing of their contrasts."""
+        self.log.stage("outliers")
+        decoder, latents = (trained.model, trained.latents) if parts is None else (parts.density, parts.latents)
+        assert latents is not None
+        _, held_out = split_held_out(len(self.particles), self.config.seed)
+        scores = outlier_scores(
+            as_seen, decoder, latents, held_out.to(latents.device), self.config.seed, self.log.advance
+        )
+        outliers = int((scores > DROP_ABOVE).sum())
+        self.log.record(stage="outliers", above=DROP_ABOVE, particles=outliers)
+        share = 100 * outliers / len(scores)
+        self.log.say(f"{outliers} particles ({share:.1f} %) fit worse than they should by {DROP_ABOVE:g} deviations")
+        return scores
+
+    def _finish(
+        self, trained: TrainingState, parts: FoundParts | None, spread: float, scores: Float[Tensor, " n"]
+    ) -> None:
         if not self.main:
             return
         known = trained if parts is None else parts
         latents, covariance = known.latents, known.covariance
         assert latents is not None
         assert covariance is not None
-        self.paths.write_latents(latents, covariance)
+        self.paths.write_latents(latents, covariance, scores)
         if parts is not None:
             save_tensors(self.paths.checkpoint("parts"), *parts.density.tensors())
             poses = torch.from_numpy(self.particles.rotations).float(), self.particles.shifts_angstrom

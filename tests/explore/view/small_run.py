@@ -48,7 +48,7 @@ def write_run(folder: Path, count: int = 100, noise: float = 0.0) -> Path:
     facts = {"settings": {"invert": "no"}, "particles": str(particles), "datadir": None}
     paths.root.mkdir(parents=True)
     paths.write_config(facts)
-    paths.write_latents(mean, 0.01 * torch.eye(2).expand(count, 2, 2))
+    paths.write_latents(mean, 0.01 * torch.eye(2).expand(count, 2, 2), torch.linspace(-1.0, 6.0, count))
     save_tensors(paths.checkpoint("model"), *model_tensors(made))
     save_tensors(
         paths.checkpoint("subspace"),

@@ -22,6 +22,7 @@ def test_columns_of_latents_poses_and_the_particle_file(made_run: Path, session:
     tilt = np.degrees(np.arccos(particles.rotations[:, 2, 2].clip(-1, 1)))
     np.testing.assert_allclose(columns["tilt"].values, tilt, atol=1e-3)
     np.testing.assert_allclose(columns["uncertainty"].values, np.sqrt(0.02), rtol=1e-5)
+    np.testing.assert_allclose(columns["outlier"].values, np.linspace(-1, 6, 100), atol=1e-6)
     assert any(name.startswith("file:") and name.endswith("rlnAngleTilt") for name in columns)
     assert all(len(column.values) == 100 for column in columns.values())
     with pytest.raises(InputError, match="no column"):
@@ -54,7 +55,7 @@ def test_without_the_particle_file_what_latents_say_remains(own_run: Path) -> No
     config = own_run / "config.yaml"
     config.write_text(config.read_text().replace("particles.star", "gone.star"))
     columns = Session(open_run(own_run)).columns
-    assert set(columns.all) == {"density", "uncertainty"}
+    assert set(columns.all) == {"density", "uncertainty", "outlier"}
     assert "gone.star" in columns.problem
 
 

@@ -44,10 +44,13 @@ class Columns:
         analysis: Path,
         flat: Float[np.ndarray, "n q"],
         covariance: Float[np.ndarray, "n k k"],
+        contrast: Float[np.ndarray, " n"],
+        outlier_score: Float[np.ndarray, " n"] | None,
         read: Callable[[], tuple[Particles, pd.DataFrame]],
     ) -> None:
         """``flat``: principal coordinates; ``read``: particles of the run and their rows of the particle file."""
         self._analysis, self._flat, self._covariance, self._read = analysis, flat, covariance, read
+        self._contrast, self._outlier_score = contrast, outlier_score
         self.problem = ""
         """Why there are no columns of the particle file, where there are none."""
 
@@ -60,6 +63,10 @@ class Columns:
             found["state"] = Column("State of the report", (labels + 1).astype(np.float64), is_class=True)
         deviation = np.sqrt(np.trace(self._covariance, axis1=1, axis2=2))
         found["uncertainty"] = Column("Uncertainty of the latent", deviation)
+        if self._outlier_score is not None:
+            found["outlier"] = Column("Outlier score (deviations)", self._outlier_score.astype(np.float64))
+        if np.ptp(self._contrast) > 0:
+            found["contrast"] = Column("Contrast of the image", self._contrast.astype(np.float64))
         try:
             particles, table = self._read()
         except InputError as error:

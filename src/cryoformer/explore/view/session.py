@@ -50,7 +50,12 @@ class Session:
         self.level = contour_level(self.mean_density)
         self.states = read_clusters(analysis, self.count)[1]
         self.columns = Columns(
-            analysis, self.landscape.principal.coordinates[:, :2], np.asarray(run.latents_covariance), self._table
+            analysis,
+            self.landscape.principal.coordinates[:, :2],
+            np.asarray(run.latents_covariance),
+            run.contrast,
+            run.outlier_score,
+            self._table,
         )
         self.colourings = Colourings(analysis, run.box, lambda: self.mean_density > self.level, self._flexibility)
 
