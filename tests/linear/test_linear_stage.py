@@ -20,7 +20,7 @@ SETTINGS = PPCASettings(box=16, dimension=2, iterations=4)
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[torch.Tensor, torch.Tensor]:
-    return split_held_out(600, seed=0)
+    return split_held_out(torch.arange(600), seed=0)
 
 
 @pytest.fixture(scope="module")

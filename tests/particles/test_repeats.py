@@ -2,13 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cryoformer.formats import load_particles
 from cryoformer.formats.choose import choose_rows
 from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
-from cryoformer.particles.repeats import image_numbers, reference_numbers
+from cryoformer.linear import ppca
+from cryoformer.particles.repeats import between_images, image_numbers, reference_numbers, shuffled
+from cryoformer.run import stages
+from cryoformer.run.train import train
+from cryoformer.training import trainer
+from cryoformer.training.held_out_filter import split_held_out
+from toy_images import SMALL
 
 
 def repeated(dataset, times: int = 8):
@@ -74,3 +82,60 @@ def test_a_half_of_the_file_that_tears_an_image_apart(dataset):
     file = open_particle_file(dataset.write())
     rows = choose_rows(10, file.half_set, half=1, images=reference_numbers(file.references))
     assert rows.tolist() == [0, 2, 4, 5, 7, 9]
+
+
+def test_prepared_images_know_repeats(dataset, tmp_path):
+    images = prepare_images(load_particles(repeated(dataset).write()), tmp_path / "cache", ImageSettings(device="cpu"))
+    assert images.part.images.tolist() == [0, 1, 2, 3, 4] * 8
+    # Wherever only some rows are drawn, and in crops, this is still known.
+    assert images.crop(4).draw(torch.arange(3, 33)).part.images.tolist() == ([0, 1, 2, 3, 4] * 8)[3:33]
+
+
+def test_no_image_of_a_run_is_held_out_and_trained_on(particle_file, tmp_path, monkeypatch):
+    """By the network, nor by the linear subspace, whose held-out tenth ends its EM."""
+    lines = particle_file.read_text().splitlines()
+    rows = [line for line in lines if "@" in line]
+    path = tmp_path / "twice.star"
+    shown = [line.replace("@", f"@{particle_file.parent}/") for line in rows]
+    path.write_text("\n".join([line for line in lines if line not in rows and line.strip()] + 2 * shown) + "\n")
+    splits, tenths = [], []
+    held_out_of_em = ppca._expectation_held_out
+
+    def split(*arguments):
+        splits.append(split_held_out(*arguments))
+        return splits[-1]
+
+    def expectation(images, state, held_out):
+        tenths.append((images.part.images, held_out))
+        return held_out_of_em(images, state, held_out)
+
+    monkeypatch.setattr(stages, "split_held_out", split)
+    monkeypatch.setattr(trainer, "split_held_out", split)
+    monkeypatch.setattr(ppca, "_expectation_held_out", expectation)
+    # Fewer than are trained on, so that they are drawn.
+    settings = SMALL | {"subspace": {"box": 16, "dimension": 1, "iterations": 2, "images": 400}, "stages": [
+        {"box": 16, "epochs": 1}], "full_box": False}  # fmt: skip
+    train(ParticleInput(path), tmp_path / "run", overrides=settings)
+    images = np.arange(600) % 300
+    assert len(splits) >= 2
+    for trained, held_out in splits:
+        assert not set(images[trained]) & set(images[held_out])
+        assert len(trained) + len(held_out) == 600
+    assert tenths
+    for shown_here, held_out in tenths:
+        assert len(shown_here) == 400
+        assert not set(shown_here[held_out].tolist()) & set(shown_here[~held_out].tolist())
+
+
+def test_rows_are_dealt_out_between_images():
+    images = np.array([0, 1, 2, 0, 1, 3, 0, 4])
+    for seed in range(20):
+        rows = shuffled(images, np.random.default_rng(seed))
+        assert sorted(rows) == list(range(8))
+        place = between_images(rows, images, 3)
+        assert place >= 3
+        assert not set(images[rows[:place]]) & set(images[rows[place:]])
+    # Without repeats, any order and any place.
+    single = np.arange(100)
+    np.testing.assert_array_equal(shuffled(single, np.random.default_rng(1)), np.random.default_rng(1).permutation(100))
+    assert between_images(single, single, 37) == 37

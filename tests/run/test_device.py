@@ -62,7 +62,7 @@ def images(device: PretendDevice) -> FourierImages:
 
 def linear_of(images: FourierImages, consensus: Consensus, config: TrainConfig) -> LinearStage:
     with RunLog(None) as log:
-        rows = split_held_out(200, 0)[0].to(DEVICE)
+        rows = split_held_out(torch.arange(200), 0)[0].to(DEVICE)
         return fit_linear_stage(images, consensus, config.subspace, 0, log, rows)
 
 

@@ -146,7 +146,8 @@ def prepare_images(
         InputError: an image that cannot be normalised, or a device that is not there.
     """
     shutil.rmtree(cache, ignore_errors=True)
-    shard = Shard.dealt(len(particles), processes)
+    repeats = torch.from_numpy(image_numbers(particles))
+    shard = Shard.dealt(len(particles), processes).with_repeats(repeats)
     prepared = PreparedParticles(particles, settings, shard)
     box, device = prepared.box, usable_device(settings.device)
     images = StreamedImages(
@@ -161,7 +162,7 @@ def prepare_images(
         cached=None,
         memory_bytes=settings.memory_gib * 2**30,
         cache=cache,
-        shard=None if processes.size == 1 else shard,
+        shard=None if processes.size == 1 and shard.repeats is None else shard,
     )
     if in_memory_bytes(len(images), box) <= images.memory_bytes:
         return replace(images._gathered(images._all(), images, progress), shard=images.shard)

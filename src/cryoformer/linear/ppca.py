@@ -136,7 +136,7 @@ def fit_ppca(
         contrast_prior=ContrastPrior(spread=FIRST_SPREAD if contrast else 0.0),
     )
     part = images.part
-    held_out = torch.arange(part.start, part.stop, device=images.device) % HELD_OUT == HELD_OUT - 1
+    held_out = (part.images[part.start : part.stop] % HELD_OUT == HELD_OUT - 1).to(images.device)
     variance: Tensor | None = None
     step, gain = 1.0, math.inf
     best, best_at, most = (state, variance), 0, -math.inf

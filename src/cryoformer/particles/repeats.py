@@ -48,6 +48,21 @@ def _numbered(
     return rank[number]
 
 
+def shuffled(images: Int[np.ndarray, " n"], generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """All rows in random order, but those of one image one after the other."""
+    order = generator.permutation(int(images.max()) + 1)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return np.argsort(place[images], kind="stable")
+
+
+def between_images(rows: Int[np.ndarray, " n"], images: Int[np.ndarray, " n"], place: int) -> int:
+    """The first place from here on where these rows can be cut so that no image lies on both sides."""
+    while 0 < place < len(rows) and images[rows[place]] == images[rows[place - 1]]:
+        place += 1
+    return place
+
+
 def halves_together(half_set: Integer[np.ndarray, " n"], images: Int[np.ndarray, " n"]) -> Integer[np.ndarray, " n"]:
     """Given halves, with every row in the half of the first row of its image."""
     _, first, number = np.unique(images, return_index=True, return_inverse=True)

@@ -62,7 +62,7 @@ class PartStage:
         self.images, self.network, self.log, self.seed = images, network, log, seed
         self.latents, self.covariance, self.occupancy = latents, covariance, occupancy
         self.support = choose_states(latents, states, seed)
-        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(len(images), seed))
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.images, seed))
 
     def run(self, most: int) -> FoundParts | None:
         """At most so many parts; None where the network explains held-out images better."""

@@ -24,6 +24,7 @@ from torch import Tensor
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
+from cryoformer.particles.repeats import between_images, shuffled
 from cryoformer.poses.background import background_power
 from cryoformer.poses.global_search import climb, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
@@ -115,16 +116,20 @@ class AbInitio:
 
     def _find_map(self) -> None:
         found, seed = self.findings, self.seed
-        rows = np.random.default_rng(seed).permutation(len(self.images))
-        held_out = max(1, min(MOST_HELD_OUT, len(rows) // HELD_OUT))
+        images = self.images.part.images.numpy()
+        rows = shuffled(images, np.random.default_rng(seed))
+        held_out = between_images(rows, images, max(1, min(MOST_HELD_OUT, len(rows) // HELD_OUT)))
         parts = np.split(rows[: held_out + MOST_IMAGES], [held_out])
         others, used = (BandImages.of(self._take(some)) for some in parts)
+        shown = np.unique(images[np.sort(parts[1])], return_inverse=True)[1]
         for number in range(STARTS):
             name = f"start_{number}"
             if name in found.arrays or (number and self.over()):
                 continue
             self.log.stage(f"start {number + 1} of {STARTS}")
-            start = stochastic_map(used, FIRST, self.reach, 1000 * seed + number, self.group, progress=self.log.advance)
+            start = stochastic_map(
+                used, shown, FIRST, self.reach, 1000 * seed + number, self.group, progress=self.log.advance
+            )
             test = structure_test(others, start.volume, start.shells, self.reach, seed)
             facts = {"log_likelihood": test.log_likelihood, "gain": test.gain, "error": test.error}
             found.add({name: facts | {"band": start.shells}}, **{name: start.volume})
@@ -134,7 +139,14 @@ class AbInitio:
         agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in names if name != best]
         self.log.stage("the best start goes on")
         start = stochastic_map(
-            used, SECOND, self.reach, 1000 * seed + STARTS, self.group, found.arrays[best], progress=self.log.advance
+            used,
+            shown,
+            SECOND,
+            self.reach,
+            1000 * seed + STARTS,
+            self.group,
+            found.arrays[best],
+            progress=self.log.advance,
         )
         test = structure_test(others, start.volume, start.shells, self.reach, seed)
         structure = {"found": test.found, "gain": test.gain, "error": test.error, "band": start.shells}

@@ -55,7 +55,7 @@ def moving_references(images: Images, consensus: Consensus, first_box: int, seed
         rows, mean = images.half(number), consensus.filtered_half(number)
         drawn = drawn_rows(rows, MOST_IMAGES, seed)
         found = fit_ppca(
-            low.take(drawn),
+            low.draw(drawn),
             crop_volume(mean, low.box),
             mask,
             COMPONENTS,

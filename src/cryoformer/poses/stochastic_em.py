@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.grids import half_volume_radii, voxel_radii
@@ -31,6 +31,7 @@ from cryoformer.imaging.slices import (
     padded_shape,
     volume_from_fourier,
 )
+from cryoformer.particles.repeats import between_images, shuffled
 from cryoformer.poses.matching import TILE, BandImages, score_tiles, shift_grid, views
 from cryoformer.poses.symmetry import in_asymmetric_unit
 
@@ -207,6 +208,7 @@ class StochasticMap:
 
 def stochastic_map(
     images: BandImages,
+    shown: Int[np.ndarray, " n"],
     marching: Marching,
     reach_angstrom: float,
     seed: int,
@@ -217,11 +219,13 @@ def stochastic_map(
     """A map from nothing, or on from ``start``.
 
     Args:
+        shown: which image each row shows, from 0; all rows of one are in one half.
         reach_angstrom: how far particles lie from the centre of their image, at most, along an axis.
         group: rotations that lay the particle on itself (:mod:`.symmetry`).
     """
     generator, box = np.random.default_rng(seed), images.plane.box
-    halves = np.array_split(generator.permutation(len(images)), 2)
+    rows = shuffled(shown, generator)
+    halves = np.split(rows, [between_images(rows, shown, (len(rows) + 1) // 2)])
     sums, ball = [DecayingEquations(box, group) for _ in halves], soft_ball(box, BALL)
     bands, volume, done = marching.bands, start, marching.first
     for step, shells in enumerate(bands):

@@ -171,7 +171,7 @@ class Reconstruction:
         if self.processes.of_first(path.exists()):
             return LinearStage(**load_tensors(path, images.device)[0])
         self.log.stage("linear subspace")
-        rows, _ = split_held_out(len(self.particles), self.config.seed)
+        rows, _ = split_held_out(images.part.images, self.config.seed)
         found = fit_linear_stage(
             images, consensus, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
         )
@@ -214,7 +214,7 @@ class Reconstruction:
         self.log.stage("outliers")
         decoder, latents = (trained.model, trained.latents) if parts is None else (parts.density, parts.latents)
         assert latents is not None
-        _, held_out = split_held_out(len(self.particles), self.config.seed)
+        _, held_out = split_held_out(as_seen.part.images, self.config.seed)
         scores = outlier_scores(
             as_seen, decoder, latents, held_out.to(latents.device), self.config.seed, self.log.advance
         )

@@ -38,11 +38,19 @@ class HeldOutFilter:
     log_likelihood: float
 
 
-def split_held_out(count: int, seed: int) -> tuple[Int[Tensor, " t"], Int[Tensor, " h"]]:
-    """Rows to train on and rows held out: a twentieth, but 200 where there are at least ten times as many."""
+def split_held_out(images: Int[Tensor, " n"], seed: int) -> tuple[Int[Tensor, " t"], Int[Tensor, " h"]]:
+    """Rows to train on and rows held out: a twentieth, but 200 where there are at least ten times as many.
+
+    Args:
+        images: which image each row shows (:attr:`.Shard.images`); all rows of one are on one side.
+        seed: of the draw.
+    """
+    images = images.cpu()
+    count = int(images.max()) + 1
     held = max(round(HELD_OUT_SHARE * count), min(HELD_OUT_LEAST, count // 10))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))
-    return order[held:].sort().values, order[:held].sort().values
+    held_out = torch.isin(images, order[:held])
+    return (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
 
 
 @torch.no_grad()

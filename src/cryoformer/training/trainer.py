@@ -85,7 +85,7 @@ class StageTrainer:
         self.stage, self.config, self.fabric = stage, config, fabric
         self.points: DecodedPoints = model.points(images.box)
         self.residuals = images.minus(crop_volume(model.static, images.box))
-        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.total, config.seed))
+        self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.images, config.seed))
         self.processes = images.part.processes
         self.batch = stage.batch or images_a_step(len(self.rows), len(self.points.voxels))
         self.images_per_state = 1

@@ -214,7 +214,7 @@ def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
     null = null_network.network_gain(still.metrics)
     if null is None:
         return not_run(null_network.NAME, "The training on particles that do not move did not complete an epoch.")
-    _, held_out = split_held_out(len(subject.images), subject.config.seed)
+    _, held_out = split_held_out(subject.images.part.images, subject.config.seed)
     return null_network.network_outcome(observed, null, len(held_out))
 
 

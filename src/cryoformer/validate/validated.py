@@ -96,7 +96,7 @@ def _ready(
     low = images.crop(min(config.subspace.box, images.box))
     most = min(config.subspace.images, len(low))
     order = torch.randperm(len(low), generator=torch.Generator().manual_seed(config.seed + 3))[:most].sort().values
-    some = low.take(order)
+    some = low.draw(order)
     if run is None:
         consensus = reconstruct_consensus(some)
     else:
