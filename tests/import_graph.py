@@ -38,6 +38,7 @@ ROOMS = (
     "assess",
     "validate",
     "explore",
+    "states",
     "api",
     "demo",
     "cryoformer_experiments",

@@ -279,3 +279,30 @@ def test_array_indices(tmp_path, array, expected):
         elif array.dtype.kind != "U" or path.suffix == ".npy":
             with pytest.raises(InputError, match=expected):
                 read_indices(path, 5)
+
+
+@pytest.mark.parametrize("column", ["rlnParticleFigureOfMerit", "rlnLogLikeliContribution"])
+def test_columns_are_added_or_replaced(tmp_path, column):
+    """A weight for every particle, in a column of its own or in place of one that is there; nothing else changes."""
+    source, out = tmp_path / "a.star", tmp_path / "b.star"
+    source.write_text(RELION_31)
+    count = len(open_particle_file(source))
+    rows = np.arange(count)[::-1]
+    write_selection(source, rows, out, added={column: np.linspace(0.25, 1.0, count)})
+    before, after = (open_particle_file(path).columns() for path in (source, out))
+    assert np.allclose(after[column], np.linspace(0.25, 1.0, count), rtol=1e-5)
+    same = [name for name in before.columns if name != column]
+    assert after[same].equals(before[same].iloc[rows].reset_index(drop=True))
+
+
+def test_weights_and_halves_of_cryosparc_particles(tmp_path):
+    """``alignments3D/weight`` is added, ``split`` (which counts from 0) replaced."""
+    from cryosparc.dataset import Dataset
+
+    data = cryosparc_file(tmp_path / "particles.cs")
+    file = open_particle_file(tmp_path / "particles.cs")
+    added = file.weight_columns(np.array([0.5, 1.0]), np.array([2, 1]))
+    out = Dataset.load(write_selection(file, np.array([3, 1]), tmp_path / "some.cs", added=added))
+    assert out["alignments3D/weight"].tolist() == [0.5, 1.0]
+    assert out["alignments3D/split"].tolist() == [1, 0]
+    assert out["uid"].tolist() == data["uid"][[3, 1]].tolist()

@@ -131,6 +131,17 @@ def _labels(run: Path, count: int) -> Int[np.ndarray, " n"]:
     return labels
 
 
+def cluster_centre(run: Path, count: int, number: int) -> int:
+    """The particle in the middle of a cluster (from 1), whose density is the report's state.
+
+    Raises:
+        InputError: the run was not analysed, or has no such cluster.
+    """
+    _known_clusters(run, count, (number,))
+    with np.load(run / "analysis" / "latent_space.npz", allow_pickle=False) as analysis:
+        return int(analysis["centres"][number - 1])
+
+
 def _known_clusters(run: Path, count: int, wanted: tuple[int, ...]) -> list[int]:
     """Labels (from 0) of these clusters (from 1)."""
     known = np.unique(_labels(run, count))

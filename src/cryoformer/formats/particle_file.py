@@ -5,7 +5,7 @@ says :mod:`cryoformer.formats.load`, and nothing else looks at suffixes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from cryoformer.particles.metadata_check import check_metadata
 from cryoformer.particles.particles import Particles
 from cryoformer.particles.references import ImageReferences, open_images
 from cryoformer.particles.stack import ImageStacks
+
+NOTHING_ADDED: Mapping[str, np.ndarray] = {}
 
 
 class ParticleFile(ABC):
@@ -134,8 +136,14 @@ class ParticleFile(ABC):
         """
         raise InputError(f"{self.path}: says nothing of classes; give the particles of a classification (.star, .cs)")
 
-    def write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+    def write_rows(
+        self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray] = NOTHING_ADDED
+    ) -> None:
         """Some rows, in this order, as a file of the same kind with all that the file says of them.
+
+        Args:
+            added: columns with a number for each of these rows, which the file gets or which replace its own; see
+                :meth:`weight_columns`.
 
         Raises:
             InputError: another kind of file, or a row that there is not.
@@ -151,10 +159,17 @@ class ParticleFile(ABC):
                 f"{out}: the particles come from a {self.suffix} file and keep its columns; give an --out that ends in "
                 f"{self.suffix} (and turn that into another format with cryoformer convert)"
             )
-        self._write_rows(rows, out)
+        self._write_rows(rows, out, added)
 
-    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray]) -> None:
         raise self._cannot_be_written(self.path)
+
+    def weight_columns(self, weights: Float[np.ndarray, " m"], halves: Int[np.ndarray, " m"]) -> dict[str, np.ndarray]:
+        """Columns for :meth:`write_rows` that hold how much particles count, and their half-sets (1 or 2).
+
+        Empty where files of this kind cannot say it.
+        """
+        return {}
 
     @staticmethod
     def _cannot_be_written(path: Path) -> InputError:

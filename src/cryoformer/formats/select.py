@@ -1,5 +1,6 @@
 """Some particles of a file, written back in the format they came in, with everything that the file says of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ from jaxtyping import Integer
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path
 from cryoformer.formats.load import open_particle_file
-from cryoformer.formats.particle_file import ParticleFile, same_file
+from cryoformer.formats.particle_file import NOTHING_ADDED, ParticleFile, same_file
 
 
 def write_selection(
-    source: Path | ParticleFile, rows: Integer[np.ndarray, " m"], out: Path, datadir: Path | None = None
+    source: Path | ParticleFile,
+    rows: Integer[np.ndarray, " m"],
+    out: Path,
+    datadir: Path | None = None,
+    added: Mapping[str, np.ndarray] = NOTHING_ADDED,
 ) -> Path:
     """Write rows of a particle file, in this order, with every column and table of the file.
 
@@ -27,6 +32,7 @@ def write_selection(
         rows: numbers from 0.
         out: the file to write, of the same format as ``source``.
         datadir: folder in which the image stacks of ``source`` were looked for first.
+        added: columns with a number for each of these rows that the file gets besides.
 
     Returns:
         ``out``.
@@ -44,5 +50,5 @@ def write_selection(
         return out
     if same_file(out, file.path):
         raise InputError(f"{out}: this is the file that the particles come from; give another --out")
-    file.write_rows(rows, out)
+    file.write_rows(rows, out, added)
     return out

@@ -138,10 +138,12 @@ def backprojection_equations(
     rows: Int[Tensor, " m"],
     subtract: Prediction | None = None,
     group: Float[Tensor, "g 3 3"] | None = None,
+    weights: Float[Tensor, " n"] | None = None,
 ) -> NormalEquations:
     """Normal equations of one density for these images, and those of other processes, finished.
 
-    An image of a density with symmetry is one of all views R g, g of its ``group``.
+    An image of a density with symmetry is one of all views R g, g of its ``group``. ``weights``: how much each of the
+    images that are here counts (None: all alike).
     """
     elements = torch.eye(3, device=images.device)[None] if group is None else group.to(images.device)
     plane = SlicePlane.of_box(images.box, images.device)
@@ -151,10 +153,10 @@ def backprojection_equations(
         half_planes = batch.coefficients
         if subtract is not None:
             half_planes = half_planes - subtract(some + images.part.start, batch)
-        one = torch.ones(len(batch), 1, device=images.device)
+        counts = torch.ones(len(batch), 1, device=images.device) if weights is None else weights[some, None]
         data, ctf = plane.take(half_planes) / deviation, plane.take(batch.ctf) / deviation
         for element in elements:
-            equations.add(data, ctf, one, one[:, :, None], interpolate_slices(plane, batch.views() @ element))
+            equations.add(data, ctf, counts, counts[:, :, None], interpolate_slices(plane, batch.views() @ element))
     equations.finish(images.part.processes)
     return equations
 

@@ -1,6 +1,7 @@
 """cryoDRGN's files as one: images, the poses.pkl and the ctf.pkl that belong to them."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float, Integer
 
 from cryoformer.errors import InputError
 from cryoformer.formats.cryodrgn.particles import ctf_parameters, optics_groups, read_ctf, read_poses, write_cryodrgn
-from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.formats.particle_file import NOTHING_ADDED, ParticleFile
 from cryoformer.formats.relion.particle_file import RelionFile, referring_files
 from cryoformer.particles.header_check import check_headers
 from cryoformer.particles.metadata_check import NAMES
@@ -131,14 +132,16 @@ class CryodrgnFile(ParticleFile):
             f" ({fitting[0]}, which lists some of them, has {rows}: give it in place of the stack)" if fitting else ""
         )
 
-    def write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+    def write_rows(
+        self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray] = NOTHING_ADDED
+    ) -> None:
         """As pickles, with a STAR file for the images; or, in the format of the file of images, its rows alone."""
         if self.images.suffix and out.suffix.lower() == self.images.suffix:
-            self.images.write_rows(rows, out)
+            self.images.write_rows(rows, out, added)
         else:
-            super().write_rows(rows, out)
+            super().write_rows(rows, out, added)
 
-    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray]) -> None:
         particles = self.read(require_images=False)
         self.check_rows(rows, len(particles))
         self.write(particles.subset(rows), out, self.datadir, None)

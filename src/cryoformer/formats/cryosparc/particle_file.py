@@ -6,7 +6,7 @@ beside the file have is joined in, and every ``.cs`` file gets a ``.csg`` for cr
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,10 +135,18 @@ class CryosparcFile(ParticleFile):
             return self.table.numbers(named[0]).astype(np.int64)
         raise InputError(f"{self.path}: says nothing of classes; export the particles of a 3D classification")
 
-    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
+    def weight_columns(self, weights: Float[np.ndarray, " m"], halves: Int[np.ndarray, " m"]) -> dict[str, np.ndarray]:
+        """``alignments3D/weight``, and the half-sets as cryoSPARC counts them, from 0."""
+        return {"alignments3D/weight": weights.astype(np.float32), "alignments3D/split": (halves - 1).astype(np.uint32)}
+
+    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray]) -> None:
         dataset = read_dataset(self.path)
         self.check_rows(rows, len(dataset))
-        group = _write(join_passthrough(dataset.take(rows), self.path), out)
+        some = join_passthrough(dataset.take(rows), self.path)
+        some.add_fields([(name, values.dtype.str) for name, values in added.items() if name not in some.fields()])
+        for name, values in added.items():
+            some[name] = values
+        group = _write(some, out)
         logger.info("%s: import this in cryoSPARC with 'Import Result Group'", group)
 
     def _write_posed(self, particles: Particles, target: Path) -> None:

@@ -3,7 +3,7 @@
 import logging
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -115,8 +115,12 @@ class RelionFile(ParticleFile):
             raise InputError(f"{self.path}: has no column rlnClassNumber; give the data.star of a classification")
         return self.table.particles["rlnClassNumber"].to_numpy(dtype=np.int64)
 
-    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path) -> None:
-        """The file as it is but for the rows of its particle table: not one digit changes.
+    def weight_columns(self, weights: Float[np.ndarray, " m"], halves: Int[np.ndarray, " m"]) -> dict[str, np.ndarray]:
+        """``rlnParticleFigureOfMerit``, by which ``relion_reconstruct --fom_weighting`` weights, and the half-sets."""
+        return {"rlnParticleFigureOfMerit": weights, "rlnRandomSubset": halves}
+
+    def _write_rows(self, rows: Integer[np.ndarray, " m"], out: Path, added: Mapping[str, np.ndarray]) -> None:
+        """The file as it is but for the rows of its particle table and what is added: not one other digit changes.
 
         An image path that would no longer lead to its stack from where ``out`` stands is made absolute.
         """
@@ -127,9 +131,10 @@ class RelionFile(ParticleFile):
         except ValueError as error:
             raise InputError(f"{self.path}: cannot be parsed as a STAR file ({error}); correct it") from error
         self.check_rows(rows, len(names))
-        renamed = self._renamed(names.iloc[rows], out)
+        values = self._renamed(names.iloc[rows], out)
+        values |= {name: [f"{value:.6g}" for value in column.tolist()] for name, column in added.items()}
         with atomic_path(out) as temporary, temporary.open("wb") as file:
-            file.writelines(star.edited([TableEdit(table, rows, renamed)]))
+            file.writelines(star.edited([TableEdit(table, rows, values)]))
 
     def _renamed(self, names: "pd.Series[str]", out: Path) -> dict[str, list[str]]:
         """The column of image names for ``out``, where some stacks would not be found from there; else nothing."""

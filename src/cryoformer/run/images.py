@@ -1,0 +1,42 @@
+"""The images of a finished run, as its model wants to see them: their noise known, their contrast part of the CTF."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from cryoformer.checkpoint import load_tensors
+from cryoformer.formats.particle_file import ParticleFile
+from cryoformer.formats.particle_input import reopen
+from cryoformer.images.fourier_images import Images
+from cryoformer.images.streamed import prepare_images
+from cryoformer.memory import check_memory
+from cryoformer.run.run_folder import Run, RunPaths
+from cryoformer.training.train_config import load_config
+
+
+@contextmanager
+def images_of_run(
+    run: Run, particles: Path | None = None, datadir: Path | None = None
+) -> Iterator[tuple[Images, ParticleFile]]:
+    """Images in the order of the run, with halves as it has them, and the file they come from.
+
+    What does not fit into memory has a cache as long as this lasts.
+
+    Args:
+        particles, datadir: where particle file and stacks are now.
+
+    Raises:
+        InputError: the particles are gone, or are others by now.
+    """
+    paths = RunPaths(run.path)
+    known = reopen(run.path, run.config, particles, datadir)
+    table = known.read(paths.rows)
+    check_memory(table.box)
+    settings = load_config("default", None, run.config["settings"]).model_copy(update={"device": "cpu"})
+    noise = load_tensors(paths.checkpoint("consensus"))[0]["noise_power"]
+    with TemporaryDirectory(prefix="cryoformer_") as cache:
+        images = prepare_images(table, Path(cache) / "cache", settings)
+        yield images.with_noise(noise).with_contrast(torch.from_numpy(run.contrast)), known.file

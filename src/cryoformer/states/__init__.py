@@ -1,0 +1,1 @@
+"""States and their weights: one state at high resolution, and how many particles are where."""
