@@ -34,6 +34,9 @@ class TrainingOptions:
     Attributes:
         preset: Starting point of the settings.
         recipe: Settings as a YAML file, the config.yaml of another run for one.
+        mask: Solvent mask (MRC) instead of the one that is found; a map of a larger box, as long in Angstrom, will do.
+        focus: Mask of where motion is looked for; elsewhere the density does not vary.
+        ignore: Mask of where no motion is looked for, such as a micelle or nucleic acid; its density stays.
         zdim: Dimensions of the latent space to start with; those that the images do not support vanish.
         epochs: Epochs at every resolution.
         settings: Any other setting, such as --set model.queries=32 (docs/settings.md lists them).
@@ -41,6 +44,9 @@ class TrainingOptions:
 
     preset: Literal["quick", "default", "paper"] = "default"
     recipe: OptionalFile = None
+    mask: OptionalFile = None
+    focus: OptionalFile = None
+    ignore: OptionalFile = None
     zdim: Annotated[int | None, optional("K")] = None
     epochs: Annotated[float | None, optional("N")] = None
     settings: Settings = ()
@@ -50,7 +56,10 @@ class TrainingOptions:
         given = parse_settings(self.settings)
         if self.zdim is not None:
             given["subspace"] = {**given.get("subspace", {}), "dimension": self.zdim}
-        return given if self.epochs is None else given | {"epochs": self.epochs}
+        if self.epochs is not None:
+            given["epochs"] = self.epochs
+        masks = {"mask": self.mask, "focus": self.focus, "ignore": self.ignore}
+        return given | {name: str(path.resolve()) for name, path in masks.items() if path is not None}
 
 
 Training = Annotated[TrainingOptions, arg(name="training"), tyro.conf.OmitArgPrefixes]

@@ -14,6 +14,7 @@ from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, ContrastPrior, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
+from cryoformer.linear.regions import EVERYWHERE, Regions
 from cryoformer.progress import RunLog
 
 FLEXIBLE_DILATION_ANGSTROM = 0.0
@@ -43,25 +44,28 @@ def fit_linear_stage(
     seed: int,
     log: RunLog,
     rows: Int[Tensor, " m"] | None = None,
+    regions: Regions = EVERYWHERE,
 ) -> LinearStage:
     """Occupancy, PPCA, flexible region, and the linear volumes at full resolution.
 
     PPCA and flexible region come from ``rows`` alone (None: all images), so that the others, held out of the
     network's training, are held out of what it starts from too; their latents are read with the model that is found.
+    ``regions``, at the images' box, say where density can be and where it can vary, instead of all that is found.
     """
     low = images.crop(min(settings.box, images.box))
     mean = crop_volume(consensus.volume, low.box)
     used = torch.arange(images.part.total, device=images.device) if rows is None else rows
-    occupancy = fitted_occupancy(low, consensus, used)
-    ppca = _fit(low, mean, occupancy, settings, seed, log, used)
+    here = regions.at(low.box)
+    occupancy = fitted_occupancy(low, consensus, used) if here.solvent is None else here.solvent
+    ppca = _fit(low, mean, occupancy, settings, seed, log, used, here)
     gather = images.part.processes.gather
     contrast = _contrast(ppca, images, used, log)
     low, images = low.with_contrast(contrast), images.with_contrast(contrast)
     ppca = replace(ppca, contrast=None, contrast_prior=ContrastPrior())
-    flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), ppca, occupancy)
-    occupancy = torch.maximum(occupancy, flexible)
-    full_occupancy = resample_volume(occupancy, images.box)
-    full = at_full_box(images, ppca, consensus.volume, full_occupancy)
+    flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), ppca, occupancy, here)
+    occupancy = torch.maximum(occupancy, flexible) if here.solvent is None else occupancy
+    full_occupancy = resample_volume(occupancy, images.box) if regions.solvent is None else regions.solvent
+    full = at_full_box(images, ppca, consensus.volume, full_occupancy, moving=regions.moving)
     ppca = replace(ppca, latents=gather(ppca.latents), covariance=gather(ppca.covariance))
     ratio = (images.box / low.box) ** 3
     deviation = _deviation(ppca, used)[flexible > 0.5].mean() / ratio
@@ -100,7 +104,14 @@ def _contrast(subspace: PPCA, images: Images, rows: Int[Tensor, " m"], log: RunL
 
 
 def _fit(
-    low: Images, mean: Tensor, occupancy: Tensor, settings: PPCASettings, seed: int, log: RunLog, rows: Tensor
+    low: Images,
+    mean: Tensor,
+    occupancy: Tensor,
+    settings: PPCASettings,
+    seed: int,
+    log: RunLog,
+    rows: Tensor,
+    regions: Regions,
 ) -> PPCA:
     """EM over (a draw of) ``rows``; latents of all images that are here."""
     drawn = drawn_rows(rows, settings.images, seed)
@@ -120,6 +131,7 @@ def _fit(
         report,
         settings.tolerance,
         contrast=settings.contrast,
+        moving=regions.moving,
     )
     return read_others(low, found, drawn).informative(low.part.processes)
 
@@ -156,14 +168,14 @@ def _unread(ppca: PPCA, count: int) -> PPCA:
     return replace(ppca, latents=latents, covariance=covariance, contrast=contrast)
 
 
-def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor) -> Tensor:
+def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor, regions: Regions) -> Tensor:
     """Soft window of what varies, from the two halves of the images.
 
     A latent knows of the noise of its own image, and a component that fits noise would be found again in both halves.
     So latents are read from every second Fourier coefficient, and the densities estimated from the others.
     """
     power = shell_power(torch.cat([ppca.mean[None], ppca.basis]))
-    prior = component_precision(power, occupancy)
+    prior = component_precision(power, occupancy, regions.moving)
     fields = checkerboard(low)
     read = [expectation(field, _unread(ppca, len(low)), accumulate=False)[0] for field in fields]
     halves = []
@@ -173,9 +185,10 @@ def _flexible(low: FourierImages, ppca: PPCA, occupancy: Tensor) -> Tensor:
         assert found[0] is not None
         assert found[1] is not None
         halves.append(volume_from_fourier(found[0].merge(found[1]).solve(prior)[0], low.box)[1:])
-    region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom)
-    window = soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM)
-    return torch.from_numpy(window).to(low.device)
+    region = flexible_region(halves[0], halves[1], occupancy, low.pixel_size_angstrom, regions.moving)
+    window = torch.from_numpy(soft_edge(region, low.pixel_size_angstrom, FLEXIBLE_DILATION_ANGSTROM, EDGE_ANGSTROM))
+    window = regions.varying(window.to(low.device))
+    return window if regions.solvent is None else window * regions.solvent
 
 
 def at_full_box(
@@ -184,15 +197,17 @@ def at_full_box(
     consensus: Float[Tensor, "d d d"],
     occupancy: Float[Tensor, "d d d"],
     rows: Int[Tensor, " m"] | None = None,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> PPCA:
     """Linear volumes at the box of the images: the basis is expected to have the mean's spectrum, on its own scale.
 
-    ``rows``: the images they are made from (None: all).
+    ``rows``: the images they are made from (None: all). ``moving``: where components may be (None: everywhere).
     """
     low_power = shell_power(torch.cat([ppca.mean[None], ppca.basis]))
     share = low_power.sum(dim=1) / low_power[0].sum()
     power = shell_power((consensus * occupancy)[None])
-    return linear_volumes(images, ppca, occupancy, component_precision(share[:, None] * power, occupancy), rows)
+    prior = component_precision(share[:, None] * power, occupancy, moving)
+    return linear_volumes(images, ppca, occupancy, prior, rows, moving)
 
 
 def _deviation(ppca: PPCA, rows: Tensor) -> Tensor:

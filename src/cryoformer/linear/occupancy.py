@@ -99,13 +99,14 @@ def flexible_region(
     second: Float[Tensor, "k d d d"],
     occupied: Float[Tensor, "d d d"],
     pixel_size_angstrom: float,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> Bool[np.ndarray, "d d d"]:
     """Voxels whose density varies over the latents, by the agreement of two halves of the data.
 
     ``first`` and ``second`` are the basis volumes estimated from each half for the same latents. Their product, summed
     over the basis, is the variance of the density where it varies and scatters about zero where it does not. The
     solvent shows how far it scatters: the threshold is beyond all of the solvent, but never so low as to take
-    in what moves a hundredth as much as the most mobile voxel.
+    in what moves a hundredth as much as the most mobile voxel. ``moving``: soft mask of what may be taken in at all.
     """
     product = (first * second).sum(dim=0).cpu().numpy()
     shared = gaussian_filter(product, 0.5 * LOW_PASS_ANGSTROM / pixel_size_angstrom)
@@ -113,6 +114,8 @@ def flexible_region(
     sphere = (voxel_radii(box) < 0.95 * box / 2).numpy()
     solvent = sphere & (occupied.cpu().numpy() < 0.01)
     scatter = float(np.quantile(np.abs(shared[solvent]), 0.999)) if solvent.any() else 0.0
+    if moving is not None:
+        shared = np.where(moving.cpu().numpy() > 0.5 * float(moving.max()), shared, -np.inf)
     region = shared > max(scatter, 0.01 * float(shared.max()), math.ulp(0.0))
     # Where nothing stands out, the one voxel that varies most: a run then finds by itself that nothing moves.
     return region if region.any() else shared == shared.max()

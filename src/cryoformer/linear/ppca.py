@@ -117,10 +117,12 @@ def fit_ppca(
     tolerance: float = 0.0,
     *,
     contrast: bool = False,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> PPCA:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
-    ``contrast``: whether the images' contrasts may differ.
+    ``contrast``: whether the images' contrasts may differ. ``moving``: soft mask of what components may change of what
+    ``mask`` holds (None: all of it).
 
     Stops after ``iterations`` steps, when two in turn gain less than the share ``tolerance`` of the log likelihood, or
     when a tenth of the images, which is held out, gains nothing any more: from there on noise is fitted. What that
@@ -128,7 +130,7 @@ def fit_ppca(
     """
     state = PPCA(
         mean=mean * mask,
-        basis=_random_basis(mean * mask, mask, dimension, seed),
+        basis=_random_basis(mean * mask, mask if moving is None else mask * moving, dimension, seed),
         latents=torch.zeros(len(images), dimension, device=images.device),
         covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
@@ -147,14 +149,14 @@ def fit_ppca(
             best, best_at, most = (state, variance), iteration, unseen
         gain = state.log_likelihood - before
         step = min(STEP_GROWTH * step, LARGEST_STEP) if gain > 0 else 1.0
-        state, variance = maximisation(state, equations, mask, variance, step, part.processes)
+        state, variance = maximisation(state, equations, mask, variance, step, part.processes, moving)
         if report is not None:
             report(iteration, state)
         little = max(abs(gain), abs(last_gain)) < tolerance * abs(state.log_likelihood)
         if iteration + 1 >= LEAST_STEPS and (little or iteration - best_at >= PATIENCE):
             break
     state, equations = expectation(images, best[0])
-    state, _ = maximisation(state, equations, mask, best[1], processes=part.processes)
+    state, _ = maximisation(state, equations, mask, best[1], processes=part.processes, moving=moving)
     return expectation(images, state, accumulate=False)[0]
 
 
@@ -222,10 +224,12 @@ def linear_volumes(
     mask: Float[Tensor, "d d d"],
     prior: Float[Tensor, "q s"],
     rows: Int[Tensor, " m"] | None = None,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> PPCA:
     """Mean and basis at the box of ``images`` for latents that stay as they are: one regularised regression.
 
-    ``prior`` is the prior precision per shell on the padded grid; ``rows`` the images that take part (None: all).
+    ``prior`` is the prior precision per shell on the padded grid; ``rows`` the images that take part (None: all);
+    ``moving`` what components may change (None: all that ``mask`` holds).
     """
     _, equations = expectation(images, ppca, rows=rows, fixed=True)
     assert equations is not None
@@ -233,7 +237,8 @@ def linear_volumes(
     del equations
     # One at a time: at a large box a transform takes several times the memory of its volume.
     volumes = torch.stack([volume_from_fourier(some, images.box) for some in coefficients]) * mask
-    return replace(ppca, mean=volumes[0], basis=volumes[1:])
+    basis = volumes[1:] if moving is None else volumes[1:] * moving
+    return replace(ppca, mean=volumes[0], basis=basis)
 
 
 def _inner_products(table: Tensor, where: SliceInterpolation, ctf: Tensor, whitened: Tensor) -> Tensor:
@@ -293,10 +298,12 @@ def maximisation(
     variance: Tensor | None,
     step: float = 1.0,
     processes: Processes = ALONE,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> tuple[PPCA, Tensor]:
     """M-step: the next mean and basis inside ``mask``, in canonical form, and their posterior variance [k + 1, shells].
 
     ``variance`` is that of the step before, None on the first. A ``step`` above 1 goes further in the same direction.
+    ``moving`` is where components may be, of ``mask`` (None: everywhere).
     """
     assert equations is not None
     box = mask.shape[-1]
@@ -304,20 +311,34 @@ def maximisation(
     power = shell_power(volumes)
     if variance is not None:
         power = power + variance
-    coefficients, uncertainty = equations.solve(component_precision(power, mask))
+    coefficients, uncertainty = equations.solve(component_precision(power, mask, moving))
     # The mask keeps its share of the uncertainty that white noise would leave in the whole box.
-    variance = uncertainty / PADDING**3 * mask.mean()
-    volumes = torch.lerp(volumes, volume_from_fourier(coefficients, box) * mask, step)
+    variance = uncertainty / PADDING**3 * _shares(len(power), mask, moving)
+    found = volume_from_fourier(coefficients, box) * mask
+    if moving is not None:
+        found[1:] *= moving
+    volumes = torch.lerp(volumes, found, step)
     return _canonical(replace(state, mean=volumes[0], basis=volumes[1:]), processes), variance
 
 
-def component_precision(power: Float[Tensor, "q s"], mask: Tensor) -> Float[Tensor, "q s"]:
-    """Prior precision on the padded grid for volumes of this power per shell.
+def component_precision(
+    power: Float[Tensor, "q s"], mask: Tensor, moving: Float[Tensor, "d d d"] | None = None
+) -> Float[Tensor, "q s"]:
+    """Prior precision on the padded grid for volumes of this power per shell: the mean, then the components.
 
     A voxel of the padded grid holds 1 / PADDING^3 of the data of an unpadded one, and a volume that is zero outside a
     mask has only that share of independent coefficients: both shrink the prior that one padded voxel should carry.
     """
-    return mask.mean() / (PADDING**3 * power.clamp_min(torch.finfo(power.dtype).tiny * 1e6))
+    share = _shares(len(power), mask, moving)
+    return share / (PADDING**3 * power.clamp_min(torch.finfo(power.dtype).tiny * 1e6))
+
+
+def _shares(count: int, mask: Tensor, moving: Tensor | None) -> Float[Tensor, "q 1"]:
+    """The share of the box that the mean has, and that each component has."""
+    shares = mask.mean().repeat(count, 1)
+    if moving is not None:
+        shares[1:] = (mask * moving).mean()
+    return shares
 
 
 def _canonical(state: PPCA, processes: Processes) -> PPCA:

@@ -15,6 +15,7 @@ from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.latent_posterior import choose_states, fit_prior, state_log_likelihoods
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import crop_volume
+from cryoformer.linear.regions import Regions
 from cryoformer.parts.masks import part_masks
 from cryoformer.parts.motion import LatentTerms
 from cryoformer.parts.moving_density import MovingDensity
@@ -54,13 +55,14 @@ class PartStage:
         latents: Float[Tensor, "n k"],
         covariance: Float[Tensor, "n k k"],
         occupancy: Float[Tensor, "d d d"],
+        regions: Regions,
         log: RunLog,
         *,
         states: int,
         seed: int,
     ) -> None:
         self.images, self.network, self.log, self.seed = images, network, log, seed
-        self.latents, self.covariance, self.occupancy = latents, covariance, occupancy
+        self.latents, self.covariance, self.occupancy, self.regions = latents, covariance, occupancy, regions
         self.support = choose_states(latents, states, seed)
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.images, seed))
 
@@ -98,6 +100,8 @@ class PartStage:
         some = self.latents[torch.randperm(len(self.latents), generator=generator)[:STATES].to(self.latents.device)]
         decoded = [crop_volume(torch.from_numpy(volume), box) for volume in self.network.volumes(some)]
         region = coarse_region(self.network.window.cpu(), box, coarse)
+        if (moving := self.regions.to("cpu").at(box).moving) is not None:
+            region &= moving > 0.5 * moving.max()
         terms, best = LatentTerms.of_population(self.latents.cpu()), None
         for parts in range(1, most + 1):
             found = start_parts(torch.stack(decoded), some.cpu(), terms, region, coarse, parts, self.seed)

@@ -28,6 +28,7 @@ from cryoformer.images.fourier_images import Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
+from cryoformer.linear.regions import Regions, read_regions, regions_of_run, write_regions
 from cryoformer.particles import Particles
 from cryoformer.parts.part_files import write_part_files
 from cryoformer.parts.stage import FoundParts, PartStage
@@ -89,6 +90,7 @@ class Reconstruction:
             box = self.particles.box - self.particles.box % 2
             log.say(tell_memory(box, components, self.config.memory_gib))
             images = self._prepare()
+            self.regions = self._given_regions(images)
             consensus = self._consensus(images)
             as_seen = images = images.with_noise(consensus.noise_power)
             start = self._start(images, consensus)
@@ -129,6 +131,20 @@ class Reconstruction:
         settings = self.config.model_copy(update={"device": str(self.fabric.device)})
         return self.processes.agree(lambda: prepare_images(self.particles, cache, settings, progress, self.processes))
 
+    def _given_regions(self, images: Images) -> Regions:
+        """Masks that were given: kept in the run, which goes on with them wherever the files are by then."""
+        config, pixel_size = self.config, images.pixel_size_angstrom
+
+        def read() -> Regions:
+            kept = regions_of_run(self.paths.volumes)
+            given = config.mask, config.focus, config.ignore
+            return kept if kept.given else read_regions(*given, images.box, pixel_size)
+
+        regions = self.processes.agree(read)
+        if self.main:
+            write_regions(self.paths.volumes, regions, pixel_size)
+        return regions.to(images.device)
+
     def _consensus(self, images: Images) -> Consensus:
         path = self.paths.checkpoint("consensus")
         if self.processes.of_first(path.exists()):
@@ -157,9 +173,9 @@ class Reconstruction:
 
     def _start(self, images: Images, consensus: Consensus) -> Start:
         if self.config.fits_ppca:
-            return ppca_start(self._linear(images, consensus), consensus.volume, self.config)
+            return ppca_start(self._linear(images, consensus), consensus.volume, self.config, self.regions)
         self.log.say("without PPCA the network decodes all points that the consensus occupies")
-        start = unaided_start(images, consensus, self.config)
+        start = unaided_start(images, consensus, self.config, self.regions)
         if self.main:
             self._write_volume("occupancy", start.occupancy, images)
             # What is decoded, as whoever reads the file takes it.
@@ -173,7 +189,13 @@ class Reconstruction:
         self.log.stage("linear subspace")
         rows, _ = split_held_out(images.part.images, self.config.seed)
         found = fit_linear_stage(
-            images, consensus, self.config.subspace, self.config.seed, self.log, rows.to(images.device)
+            images,
+            consensus,
+            self.config.subspace,
+            self.config.seed,
+            self.log,
+            rows.to(images.device),
+            self.regions,
         )
         linear = LinearStage(**self.processes.tensors_of_first(dict(vars(found))))
         if self.main:
@@ -203,6 +225,7 @@ class Reconstruction:
             trained.latents,
             trained.covariance,
             start.occupancy,
+            self.regions,
             self.log,
             states=settings.latent_states,
             seed=settings.seed,

@@ -14,6 +14,7 @@ from cryoformer.errors import InputError
 from cryoformer.files import check_output, write_npy
 from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
 from cryoformer.images.shard import Shard
+from cryoformer.linear.regions import read_regions
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import said_before, time_limit
@@ -81,6 +82,8 @@ def train(
                 processes.on_first(partial(_check_empty, paths))
             particles = processes.agree(lambda: _load(known, config.seed, paths, particles))
             processes.agree(partial(_check_fits, particles, config, paths))
+            if not resume:
+                processes.agree(partial(_check_masks, particles, config))
             processes.agree(partial(_check_images, particles, config.normalise, processes))
         try:
             if not resume:
@@ -106,6 +109,13 @@ def _check_fits(particles: Particles, config: TrainConfig, paths: RunPaths) -> N
     check_memory(particles.box, config.device)
     check_count(particles)
     check_output(paths.root, ROOM_PER_VOXEL * particles.box**3 + ROOM_PER_PARTICLE * len(particles))
+
+
+def _check_masks(particles: Particles, config: TrainConfig) -> None:
+    """That masks which are given are masks of these particles."""
+    box = particles.box - particles.box % 2
+    pixel_size = float((particles.pixel_sizes_angstrom * particles.boxes / box).min())
+    read_regions(config.mask, config.focus, config.ignore, box, pixel_size)
 
 
 def _load(source: ParticleInput | Reopened, seed: int, paths: RunPaths, loaded: Particles | None) -> Particles:

@@ -14,6 +14,7 @@ from cryoformer.imaging.slices import shell_power
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import LinearStage
 from cryoformer.linear.occupancy import fitted_occupancy
+from cryoformer.linear.regions import EVERYWHERE, Regions
 from cryoformer.model.fourier import FourierCryoFormer
 from cryoformer.training.train_config import TrainConfig, resolve_stages
 
@@ -63,7 +64,9 @@ class Start:
         return new_model(network, static, self.window, pixel_size)
 
 
-def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig) -> Start:
+def ppca_start(
+    linear: LinearStage, consensus: Float[Tensor, "d d d"], config: TrainConfig, regions: Regions = EVERYWHERE
+) -> Start:
     """Flexible (or occupied) points, and the latents of the linear subspace unless the network reads images."""
     if config.base:
         deviation, power = float(linear.density_scale), _power(linear.basis)
@@ -72,7 +75,7 @@ def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: T
     reads_images = config.model.encoder == "mlp"
     return Start(
         occupancy=linear.occupancy,
-        window=linear.flexible if config.decode == "flexible" else linear.occupancy,
+        window=linear.flexible if config.decode == "flexible" else regions.varying(linear.occupancy),
         deviation=deviation,
         power=power,
         latents=None if reads_images else linear.latents,
@@ -82,10 +85,12 @@ def ppca_start(linear: LinearStage, consensus: Float[Tensor, "d d d"], config: T
     )
 
 
-def unaided_start(images: Images, consensus: Consensus, config: TrainConfig) -> Start:
+def unaided_start(images: Images, consensus: Consensus, config: TrainConfig, regions: Regions = EVERYWHERE) -> Start:
     """All occupied points; latents, where there are any, drawn from their prior N(0, I)."""
-    low = images.crop(min(config.subspace.box, images.box))
-    occupancy = resample_volume(fitted_occupancy(low, consensus), images.box)
+    occupancy = regions.solvent
+    if occupancy is None:
+        low = images.crop(min(config.subspace.box, images.box))
+        occupancy = resample_volume(fitted_occupancy(low, consensus), images.box)
     deviation, power = _whole(consensus.volume, occupancy)
     share = VARYING_SHARE if config.base else 1.0
     latents = covariance = None
@@ -94,7 +99,8 @@ def unaided_start(images: Images, consensus: Consensus, config: TrainConfig) -> 
         generator = torch.Generator().manual_seed(config.seed + 4)
         latents = torch.randn(count, k, generator=generator).to(images.device)
         covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)
-    return Start(occupancy, occupancy, share * deviation, share**2 * power, latents, covariance, posterior=False)
+    window = regions.varying(occupancy)
+    return Start(occupancy, window, share * deviation, share**2 * power, latents, covariance, posterior=False)
 
 
 def _whole(consensus: Tensor, occupancy: Tensor) -> tuple[float, Tensor]:

@@ -31,6 +31,13 @@ class TrainConfig(ImageSettings):
         default="float32",
         description="Products of the network: tf32 rounds them on a GPU, bf16 works in 16 bits there",
     )
+    mask: Path | None = Field(default=None, description="Map of the solvent mask, instead of the one that is found")
+    focus: Path | None = Field(
+        default=None, description="Map of where motion is looked for; elsewhere the density does not vary"
+    )
+    ignore: Path | None = Field(
+        default=None, description="Map of where no motion is looked for (a micelle); its density stays in the model"
+    )
     subspace: PPCASettings = PPCASettings()
     model: ModelConfig = ModelConfig()
     latents: Literal["subspace", "free"] = Field(
@@ -146,6 +153,12 @@ def _check_together(config: TrainConfig) -> None:
         raise InputError(
             "setting latents: 'free' with model.encoder 'mlp', which reads images, not latents; leave one of them out"
         )
+    if config.focus is not None or config.ignore is not None:
+        name = "focus" if config.focus is not None else "ignore"
+        if not config.base:
+            raise InputError(f"setting {name}: needs a still density (base: true), which this preset or recipe has not")
+        if config.model.domain == "fourier":
+            raise InputError(f"setting {name}: not with model.domain 'fourier', which knows no places; leave one out")
     alone = config.latents == "free" or config.model.encoder == "mlp" or config.model.domain == "fourier"
     if alone and (config.images_per_state or 1) > 1:
         raise InputError(

@@ -63,7 +63,13 @@ class MotionTest:
         return sum(self.real)
 
 
-def find_motion(images: FourierImages, mask: Float[Tensor, "d d d"], settings: PPCASettings, seed: int) -> MotionFound:
+def find_motion(
+    images: FourierImages,
+    mask: Float[Tensor, "d d d"],
+    settings: PPCASettings,
+    seed: int,
+    moving: Float[Tensor, "d d d"] | None = None,
+) -> MotionFound:
     """Stage B on these images, at their (low) box."""
     mean = wiener_backprojection(images).volume
     found = fit_ppca(
@@ -76,6 +82,7 @@ def find_motion(images: FourierImages, mask: Float[Tensor, "d d d"], settings: P
         None,
         settings.tolerance,
         contrast=settings.contrast,
+        moving=moving,
     )
     return _summary(found)
 
@@ -88,15 +95,19 @@ def compare_motion(
     nulls: int,
     seed: int,
     progress: Callable[[float], None] | None = None,
+    moving: Float[Tensor, "d d d"] | None = None,
 ) -> MotionTest:
-    """Fit the images, and ``nulls`` simulations of ``density``; all at one low box."""
-    observed = find_motion(images, mask, settings, seed)
+    """Fit the images, and ``nulls`` simulations of ``density``; all at one low box.
+
+    ``moving`` is where motion is looked for, of what ``mask`` holds (None: everywhere).
+    """
+    observed = find_motion(images, mask, settings, seed, moving)
     found: list[MotionFound] = []
     for number in range(1, nulls + 1):
         if progress is not None:
             progress(number / (nulls + 1))
         still = null_images(images, density, seed=1000 * (seed + 1) + number)
-        found.append(find_motion(still, mask, settings, seed + number))
+        found.append(find_motion(still, mask, settings, seed + number, moving))
     largest = [float(one.information[0]) for one in found]
     against = [against_chance(float(information), largest, LEAST_DEVIATION) for information in observed.information]
     likelihood = against_chance(observed.log_likelihood, [one.log_likelihood for one in found])

@@ -23,6 +23,7 @@ from cryoformer.files import check_output, read_json, read_mrc_volume, write_jso
 from cryoformer.formats.job_folder import holds_particles
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
+from cryoformer.linear.regions import KEPT_AS
 from cryoformer.poses.check import PoseCheck, check_poses
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import Run, RunPaths, open_run
@@ -137,6 +138,7 @@ def _motion(subject: Validated, options: ValidateOptions, log: RunLog) -> Outcom
         options.nulls,
         options.seed,
         log.advance,
+        subject.moving,
     )
     return null_motion.motion_outcome(found)
 
@@ -219,12 +221,19 @@ def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
 
 
 def _settings(subject: Validated, options: ValidateOptions) -> dict[str, Any]:
-    settings = subject.config.model_dump(mode="json")
+    settings = subject.config.model_dump(mode="json") | _masks(subject)
     if options.preset == "same":
         return settings
     # The seed, the device and how images are read are the run's; how long it trains is the preset's.
     kept = {name: settings[name] for name in ImageSettings.model_fields}
-    return load_config("quick", overrides=kept).model_dump(mode="json")
+    return load_config("quick", overrides=kept | _masks(subject)).model_dump(mode="json")
+
+
+def _masks(subject: Validated) -> dict[str, Any]:
+    """The masks that were given to the run, as it keeps them."""
+    folder = None if subject.run is None else RunPaths(subject.run.path).volumes
+    kept = {} if folder is None else {name: folder / f"{file}.mrc" for name, file in KEPT_AS.items()}
+    return {"ignore": None} | {name: str(path) if path.is_file() else None for name, path in kept.items()}
 
 
 def _trained(source: ParticleInput, out: Path, settings: dict[str, Any]) -> Run:

@@ -19,6 +19,7 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.occupancy import fitted_occupancy
+from cryoformer.linear.regions import EVERYWHERE, regions_of_run
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import RunLog
@@ -39,6 +40,7 @@ class Validated:
         low: at most ``config.subspace.images`` of them at the box of stage B, in memory.
         density: the consensus at that box.
         mask: what is occupied in it.
+        moving: what may vary of that, where the run was told; None: all of it.
     """
 
     source: ParticleInput
@@ -49,6 +51,7 @@ class Validated:
     low: FourierImages
     density: Float[Tensor, "d d d"]
     mask: Float[Tensor, "d d d"]
+    moving: Float[Tensor, "d d d"] | None = None
 
 
 @contextmanager
@@ -103,9 +106,10 @@ def _ready(
         consensus = Consensus(**load_tensors(RunPaths(run.path).checkpoint("consensus"))[0])
     noise, density = consensus.noise_power, crop_volume(consensus.volume, some.box)
     some = replace(some, noise_power=noise[: some.box // 2 + 1])
-    mask = fitted_occupancy(some, consensus)
+    regions = EVERYWHERE if run is None else regions_of_run(RunPaths(run.path).volumes).at(some.box)
+    mask = fitted_occupancy(some, consensus) if regions.solvent is None else regions.solvent
     # Noise may occupy nothing at all.
     mask = mask if bool(mask.any()) else torch.ones_like(mask)
     if run is not None:
         images = images.with_noise(noise)
-    return Validated(source, particles, config, run, images, some, density, mask)
+    return Validated(source, particles, config, run, images, some, density, mask, regions.moving)
