@@ -22,10 +22,10 @@ PIXEL_SIZE_ANGSTROM = 2.2
 SNR = 0.1
 
 
-def run_demo(out: Path, max_minutes: float) -> Path:
+def run_demo(out: Path, max_minutes: float | None = None) -> Path:
     """Everything into ``out``: ``particles/`` (stack and truth) and ``run/``; returns the report's path.
 
-    The run may take ``max_minutes``, and says so where that was not enough.
+    The run may take ``max_minutes`` (None: as long as it takes), and says so where that was not enough.
 
     Raises:
         InputError: the folder holds something already.

@@ -10,6 +10,7 @@ from cryoformer.errors import InputError
 from cryoformer.imaging.fourier import crop_fourier, images_to_fourier
 from cryoformer.imaging.grids import (
     crop_volume,
+    enlarge_volume,
     filter_shells,
     grid_points,
     half_volume_radii,
@@ -71,6 +72,20 @@ def test_projections_of_a_cropped_volume_are_cropped_projections(smooth_volume) 
     for axis in range(3):
         expected = crop_fourier(images_to_fourier(volume.sum(dim=axis)), 24, 16)
         torch.testing.assert_close(images_to_fourier(small.sum(dim=axis)), expected, atol=2e-4, rtol=1e-4)
+
+
+def test_what_is_enlarged_and_cropped_again_is_as_it_was(smooth_volume) -> None:
+    volume = smooth_volume(24) + 0.1 * torch.randn(24, 24, 24, generator=torch.Generator().manual_seed(1))
+    small = crop_volume(volume, 16)
+    larger = enlarge_volume(small, 24)
+    torch.testing.assert_close(crop_volume(larger, 16), small, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(larger.sum(), small.sum(), atol=1e-2, rtol=1e-4)
+    # Where a volume has no more than the band of the smaller box, enlarging brings it back.
+    torch.testing.assert_close(enlarge_volume(crop_volume(larger, 16), 24), larger, atol=1e-5, rtol=1e-5)
+    assert enlarge_volume(small, 16) is small
+    for box in (8, 23):
+        with pytest.raises(InputError, match="larger"):
+            enlarge_volume(small, box)
 
 
 def test_the_mean_of_finer_voxels_keeps_levels_and_arrays_are_arrays(smooth_volume) -> None:

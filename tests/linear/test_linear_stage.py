@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.grids import crop_volume, enlarge_volume
+from cryoformer.linear import linear_stage
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, _flexible, drawn_rows, fit_linear_stage
 from cryoformer.linear.occupancy import flexible_region, occupancy_mask
@@ -105,3 +107,19 @@ def _plain_em(images: Images, subspace: PPCA, mask: torch.Tensor, steps: int) ->
 
 def _rows_of(subspace: PPCA, rows: torch.Tensor) -> PPCA:
     return replace(subspace, latents=subspace.latents[rows], covariance=subspace.covariance[rows])
+
+
+def test_beyond_the_largest_box_of_linear_volumes_nothing_varies_and_the_mean_is_the_consensus(
+    moving, rows, consensus, found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_stage, "LARGEST_LINEAR_BOX", 16)
+    banded = fit_linear_stage(moving.images, consensus, SETTINGS, 0, RunLog(None), rows[0])
+    assert banded.basis.shape == found.basis.shape
+    torch.testing.assert_close(banded.latents, found.latents)
+    # What it knows is the band of the other.
+    for ours, theirs in zip(banded.basis, found.basis, strict=True):
+        ours, theirs = crop_volume(ours, 16).flatten(), crop_volume(theirs, 16).flatten()
+        assert float(torch.cosine_similarity(ours, theirs, dim=0)) > 0.98
+    high = banded.mean - enlarge_volume(crop_volume(banded.mean, 16), banded.mean.shape[-1])
+    still = consensus.volume * found.occupancy
+    torch.testing.assert_close(high, still - enlarge_volume(crop_volume(still, 16), len(still)), atol=1e-4, rtol=1e-3)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import OptionalFile, OutFolder, Settings, app, parse_settings
+from cryoformer.cli.arguments import OptionalFile, OutFolder, Settings, app, optional, parse_settings
 from cryoformer.cli.extras import need
 
 
@@ -55,7 +55,7 @@ def simulate(
 
 
 @app.command
-def demo(*, out: OutFolder, max_minutes: Annotated[float, arg(metavar="M")] = 20.0) -> None:
+def demo(*, out: OutFolder, max_minutes: Annotated[float | None, optional("M")] = None) -> None:
     """Simulate a small moving protein, reconstruct it, compare with the truth and write the report.
 
     Args:

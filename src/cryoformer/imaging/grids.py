@@ -130,6 +130,26 @@ def crop_volume(
     return cropped * (box / size) ** 3 if mean else cropped
 
 
+def enlarge_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
+    """The same band-limited volume in a larger, even box: what :func:`crop_volume` undoes.
+
+    Raises:
+        InputError: a smaller or an odd box.
+    """
+    size = volume.shape[-1]
+    if box == size:
+        return volume
+    if box < size or box % 2:
+        raise InputError(f"cannot enlarge a volume of box {size} to {box}: expected an even, larger number")
+    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
+    # Of an even box: its Nyquist planes have no mirror in the larger one.
+    coefficients[0], coefficients[:, 0], coefficients[:, :, 0] = 0, 0, 0
+    band = slice(box // 2 - size // 2, box // 2 + size // 2)
+    larger = coefficients.new_zeros(box, box, box)
+    larger[band, band, band] = coefficients
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(larger)).real).contiguous()
+
+
 def sample_volume(volume: Float[Tensor, "d d d"], points_voxels: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
     """Trilinear values of a volume at points (x, y, z) counted in voxels from its centre; zero outside."""
     box = volume.shape[-1]
@@ -139,5 +159,7 @@ def sample_volume(volume: Float[Tensor, "d d d"], points_voxels: Float[Tensor, "
 
 def resample_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
     """The same field on the grid of another box of the same size in Angstrom (trilinear: for masks)."""
+    if box == volume.shape[-1]:
+        return volume
     points = grid_points(box, volume.shape[-1] / box).to(volume.device)
     return sample_volume(volume, points).reshape(box, box, box)

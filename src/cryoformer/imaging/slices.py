@@ -187,7 +187,8 @@ def _large_inverse(coefficients: Complex[Tensor, "z y x"], box: int) -> Float[Te
 
 def shell_power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, "q s"]:
     """Mean power of the padded transforms of volumes over the shells 0 .. D / 2 - 1."""
-    return shell_mean(fourier_from_volume(volumes).abs().square(), volumes.shape[-1])
+    # One at a time: at a large box a transform takes many times the memory of its volume.
+    return torch.cat([shell_mean(fourier_from_volume(one).abs().square(), one.shape[-1]) for one in volumes.split(1)])
 
 
 def fourier_from_volume(volume: Float[Tensor, "*c d d d"]) -> Complex[Tensor, "*c z y x"]:

@@ -8,13 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
-from cryoformer.imaging.grids import crop_volume, resample_volume
+from cryoformer.imaging.grids import crop_volume, enlarge_volume, resample_volume
 from cryoformer.imaging.slices import shell_power, volume_from_fourier
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, ContrastPrior, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.linear.regions import EVERYWHERE, Regions
+from cryoformer.memory import LARGEST_LINEAR_BOX
 from cryoformer.progress import RunLog
 
 FLEXIBLE_DILATION_ANGSTROM = 0.0
@@ -201,13 +202,25 @@ def at_full_box(
 ) -> PPCA:
     """Linear volumes at the box of the images: the basis is expected to have the mean's spectrum, on its own scale.
 
+    Beyond the band of ``LARGEST_LINEAR_BOX`` the mean is the consensus, and nothing varies.
+
     ``rows``: the images they are made from (None: all). ``moving``: where components may be (None: everywhere).
     """
     low_power = shell_power(torch.cat([ppca.mean[None], ppca.basis]))
     share = low_power.sum(dim=1) / low_power[0].sum()
-    power = shell_power((consensus * occupancy)[None])
-    prior = component_precision(share[:, None] * power, occupancy, moving)
-    return linear_volumes(images, ppca, occupancy, prior, rows, moving)
+    box = min(images.box, LARGEST_LINEAR_BOX)
+    still, mask = consensus * occupancy, resample_volume(occupancy, box)
+    low_still = crop_volume(still, box)
+    window = None if moving is None else resample_volume(moving, box)
+    prior = component_precision(share[:, None] * shell_power(low_still[None]), mask, window)
+    found = linear_volumes(images.crop(box), ppca, mask, prior, rows, window)
+    if box == images.box:
+        return found
+    return replace(
+        found,
+        mean=still + enlarge_volume(found.mean - low_still, images.box),
+        basis=torch.stack([enlarge_volume(volume, images.box) for volume in found.basis]),
+    )
 
 
 def _deviation(ppca: PPCA, rows: Tensor) -> Tensor:

@@ -29,12 +29,12 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.linear.linear_stage import LinearStage, fit_linear_stage
 from cryoformer.linear.regions import Regions, read_regions, regions_of_run, write_regions
+from cryoformer.memory import needed_bytes
 from cryoformer.particles import Particles
 from cryoformer.parts.part_files import write_part_files
 from cryoformer.parts.stage import FoundParts, PartStage
 from cryoformer.poses.check import check_poses, sample_for_check
 from cryoformer.progress import RunLog, time_limit
-from cryoformer.run.memory import tell_memory
 from cryoformer.run.outlier_score import DROP_ABOVE, outlier_scores
 from cryoformer.run.readme import readme
 from cryoformer.run.run_folder import RunPaths
@@ -88,7 +88,8 @@ class Reconstruction:
             self._begin()
             components = self.config.subspace.dimension if self.config.fits_ppca else 0
             box = self.particles.box - self.particles.box % 2
-            log.say(tell_memory(box, components, self.config.memory_gib))
+            most = needed_bytes(box, components) / 2**30 + self.config.memory_gib
+            log.say(f"memory of a process: up to {most:.1f} GiB, {self.config.memory_gib:g} of them for images")
             images = self._prepare()
             self.regions = self._given_regions(images)
             consensus = self._consensus(images)
