@@ -14,7 +14,7 @@ from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.linear.consensus import reconstruct_consensus
 from cryoformer.linear.occupancy import flexible_region, occupancy_mask
-from cryoformer.linear.ppca import LEAST_STEPS, PPCA, _canonical, expectation, fit_ppca, maximisation
+from cryoformer.linear.ppca import LEAST_STEPS, PPCA, canonical, expectation, fit_ppca, maximisation
 from toy_images import BOX, PIXEL, blob, moving_centre, simulate
 
 
@@ -144,7 +144,7 @@ def test_posterior_is_that_of_the_plain_equations(moving, fitted) -> None:
     assert found.log_likelihood == pytest.approx(float(gain), rel=1e-3)
 
 
-def test_canonical_form_keeps_the_densities(fitted) -> None:
+def testcanonical_form_keeps_the_densities(fitted) -> None:
     turned = PPCA(
         fitted.mean,
         2.0 * torch.flip(fitted.basis, dims=(0,)),
@@ -152,7 +152,7 @@ def test_canonical_form_keeps_the_densities(fitted) -> None:
         fitted.covariance,
         0.0,
     )
-    again = _canonical(turned, ALONE)
+    again = canonical(turned, ALONE)
     assert torch.allclose(again.volumes(again.latents[:3]), turned.volumes(turned.latents[:3]), atol=1e-4)
     assert torch.allclose(again.latents.mean(dim=0), torch.zeros(3), atol=1e-5)
 

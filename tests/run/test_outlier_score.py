@@ -92,11 +92,12 @@ def test_the_scale_of_the_density_does_not_matter(still):
     assert (weak[JUNK:] > DROP_ABOVE).mean() < 0.01
 
 
-def test_latents_far_out_are_compared_with_the_usual_ones():
+def test_latents_far_out_are_compared_with_the_middle():
     latents = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
     latents[:30] = torch.tensor([9.0, -3.0])
     centres, of_image = _states(latents, seed=0)
     assert float(centres.abs().max()) < 3
-    assert len(of_image) == 500
-    nearest = torch.cdist(latents, centres).argmin(dim=1)
-    torch.testing.assert_close(of_image, nearest)
+    assert float(centres[of_image[:30]].abs().max()) < 0.2
+    # All others have a state of their own neighbourhood.
+    usual = (latents.abs() < 2).all(dim=1)
+    assert float((centres[of_image[usual]] - latents[usual]).norm(dim=1).max()) < 1.5

@@ -11,6 +11,7 @@ from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
 from cryoformer.imaging.grids import crop_volume, enlarge_volume, resample_volume
 from cryoformer.imaging.slices import shell_power, volume_from_fourier
 from cryoformer.linear.consensus import Consensus
+from cryoformer.linear.focus import motions_within
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, ContrastPrior, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
@@ -114,27 +115,44 @@ def _fit(
     rows: Tensor,
     regions: Regions,
 ) -> PPCA:
-    """EM over (a draw of) ``rows``; latents of all images that are here."""
-    drawn = drawn_rows(rows, settings.images, seed)
+    """EM over (a draw of) ``rows``; latents of all images that are here.
+
+    With a focus, all motion is looked for at first, so that motion elsewhere is no noise to what is looked at, and the
+    motions that lie in the focus are kept. Where none does, components may be there alone from the start.
+    """
+    drawn, processes = drawn_rows(rows, settings.images, seed), low.part.processes
 
     def report(iteration: int, state: PPCA) -> None:
         facts = f"log likelihood {state.log_likelihood:+.3f} per image"
         log.advance((iteration + 1) / settings.iterations, facts)
         log.record(stage="subspace", epoch=iteration, log_likelihood=state.log_likelihood)
 
-    found = fit_ppca(
-        low if len(drawn) == low.part.total else low.draw(drawn),
-        mean,
-        occupancy,
-        settings.dimension,
-        settings.iterations,
-        seed,
-        report,
-        settings.tolerance,
-        contrast=settings.contrast,
-        moving=regions.moving,
-    )
-    return read_others(low, found, drawn).informative(low.part.processes)
+    def fitted(moving: Tensor | None) -> PPCA:
+        found = fit_ppca(
+            low if len(drawn) == low.part.total else low.draw(drawn),
+            mean,
+            occupancy,
+            settings.dimension,
+            settings.iterations,
+            seed,
+            report,
+            settings.tolerance,
+            contrast=settings.contrast,
+            moving=moving,
+        )
+        return read_others(low, found, drawn).informative(processes)
+
+    every = fitted(None)
+    if regions.moving is None:
+        return every
+    kept, shares = motions_within(every, regions.moving, processes)
+    said = ", ".join(f"{100 * share:.0f} %" for share in shares)
+    log.record(stage="focus", shares=shares, kept=0 if kept is None else kept.dimension)
+    if kept is not None:
+        log.say(f"shares of the motions that lie in the focus: {said}; {kept.dimension} of {len(shares)} are kept")
+        return kept
+    log.say(f"shares of the motions that lie in the focus: {said}; none does, so motion is looked for there alone")
+    return fitted(regions.moving)
 
 
 def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d"]:

@@ -318,7 +318,7 @@ def maximisation(
     if moving is not None:
         found[1:] *= moving
     volumes = torch.lerp(volumes, found, step)
-    return _canonical(replace(state, mean=volumes[0], basis=volumes[1:]), processes), variance
+    return canonical(replace(state, mean=volumes[0], basis=volumes[1:]), processes), variance
 
 
 def component_precision(
@@ -341,7 +341,7 @@ def _shares(count: int, mask: Tensor, moving: Tensor | None) -> Float[Tensor, "q
     return shares
 
 
-def _canonical(state: PPCA, processes: Processes) -> PPCA:
+def canonical(state: PPCA, processes: Processes = ALONE) -> PPCA:
     """Latents centred and of unit variance, basis orthogonal and ordered; the densities stay the same."""
     centre = processes.mean(state.latents)
     latents = state.latents - centre

@@ -18,8 +18,8 @@ and their scatter what one standard deviation is; m and c come from them too. A 
 a large positive one.
 
 Junk is part of what the model was made from: a few hundred images of another molecule may be a state of their own to
-it, far from all others, that fits them well. So an image whose latent lies far out is compared with the nearest state
-among those of most particles.
+it, far from all others, that fits them well. So an image whose latent lies far out is compared with the state in the
+middle.
 """
 
 from collections.abc import Callable, Iterator
@@ -85,13 +85,15 @@ def outlier_scores(
 
 
 def _states(latents: Float[Tensor, "n k"], seed: int) -> tuple[Float[Tensor, "s k"], Int[Tensor, " n"]]:
-    """States of the latents where most particles are, and for every image its own, or the nearest."""
-    away = (latents - latents.median(dim=0).values).abs()
-    usual = (away <= REACH * _deviation(latents)).all(dim=1)
+    """States of the latents where most particles are, and the state of every image; the last, for all others, is the
+    one in the middle."""
+    middle = latents.median(dim=0).values
+    usual = ((latents - middle).abs() <= REACH * _deviation(latents)).all(dim=1)
     size = max(1, int(usual.sum()) // STATES)
     states = draw_shared_states(latents[usual], size, torch.Generator().manual_seed(seed))
-    of_image = torch.cat([torch.cdist(some, states.centres).argmin(dim=1) for some in latents.split(2**16)])
-    return states.centres, of_image
+    of_image = torch.full((len(latents),), len(states.centres), device=latents.device)
+    of_image[usual] = states.of_image
+    return torch.cat([states.centres, middle[None]]), of_image
 
 
 def _deviation(values: Float[Tensor, "n *k"]) -> Float[Tensor, "*k"]:
