@@ -26,6 +26,7 @@ from torch import Tensor
 from cryoformer.communication import ALONE, Processes
 from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.cut import Cut
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.imaging.slices import PADDING, SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
@@ -125,17 +126,24 @@ def low_rank_log_likelihoods(
     weights: Float[Tensor, "m r"],
     table: Float[Tensor, "v r2"],
     progress: Callable[[float], None] | None = None,
+    cut: Cut | None = None,
 ) -> Float[Tensor, "n m"]:
-    """log p(Y_i | m) for densities that are sums, with these weights, of r volumes held as rows for slices."""
+    """log p(Y_i | m) for densities that are sums, with these weights, of r volumes held as rows for slices.
+
+    ``cut``: the cube that the volumes fill, where that is not the box.
+    """
     rank = weights.shape[1]
     squares = (weights[:, :, None] * weights[:, None]).flatten(1)
     plane = SlicePlane.of_box(residuals.box, residuals.device)
     deviation = residuals.slice_deviation(plane)
+    sliced = plane if cut is None else cut.plane(plane)
     result = torch.empty(len(residuals), len(weights), device=residuals.device)
     for rows in residuals.every(BATCH):
         whitened = plane.take(residuals.coefficients[rows]) / deviation
         ctf = plane.take(residuals.ctf[rows]) / deviation
-        where = interpolate_slices(plane, residuals.views(rows))
+        if cut is not None:
+            whitened = cut.centred(whitened, plane, residuals.views(rows))
+        where = interpolate_slices(sliced, residuals.views(rows))
         slices = extract_slices(table, where, rank) * ctf[..., None]
         # Each coefficient of the plane stands for a conjugate pair, and white complex noise of unit variance has log
         # density -|.|^2: as reals, 2 n numbers without any factor.

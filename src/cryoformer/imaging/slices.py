@@ -11,6 +11,7 @@ Only |k| < D / 2 takes part: the corners of the square and the Nyquist frequency
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -65,6 +66,11 @@ class SliceInterpolation:
     weight: Float[Tensor, "b m 8"]
     conjugate: Float[Tensor, "b m"]  # -1 where the coefficient was read at its mirror image, +1 elsewhere
 
+    @cached_property
+    def entries(self) -> Int[Tensor, " e"]:
+        """The corners one after the other, as scatters want them: kept, since data and weights go to the same."""
+        return self.index.reshape(-1).long()
+
 
 def padded_shape(box: int) -> tuple[int, int, int]:
     """Shape of the padded half volume of a box."""
@@ -113,7 +119,7 @@ def insert_slices(target: Shaped[Tensor, " v"], values: Shaped[Tensor, "b m"], w
     In place. Imaginary parts must come multiplied by ``where.conjugate``.
     """
     entries = values[..., None] * where.weight
-    target.scatter_add_(0, where.index.reshape(-1).long(), entries.reshape(-1))
+    target.scatter_add_(0, where.entries, entries.reshape(-1))
 
 
 class VoxelOrder:

@@ -41,32 +41,43 @@ class MovedParts:
         self.box, self.pixel_size_angstrom, self.order = parts.shape[-1], pixel_size_angstrom, order
         volumes = parts.cpu().numpy().astype(np.float32)
         self._splines = [spline_filter(volume, order, output=np.float32) if order > 1 else volume for volume in volumes]
-        self._radii = [self._radius(volume) for volume in volumes]
-        self._grid = grid_points(self.box, 1.0)
+        self._held = [_held(volume) for volume in volumes]
+        self._around = [self._offsets(held) for held in self._held]
 
-    def _radius(self, volume: np.ndarray) -> float:
-        """Voxels from the origin beyond which a volume holds nothing."""
-        held = np.abs(volume) > LEAST_SHARE * max(np.abs(volume).max(), 1e-30)
+    def _offsets(self, held: Bool[np.ndarray, "d d d"]) -> Float[Tensor, "q 3"]:
+        """Voxels (x, y, z) of the ball that holds the part however it is turned, and one beyond."""
         away = np.argwhere(held) - self.box // 2
-        return float(np.sqrt((away**2).sum(axis=1)).max()) + 2.0 if len(away) else 0.0
+        radius = float(np.sqrt((away**2).sum(axis=1)).max()) + 2.0 if len(away) else 0.0
+        ball = grid_points(2 * int(radius) + 2, 1.0)
+        return ball[ball.square().sum(dim=1) < radius**2]
 
     def at(self, places: PartPlaces, state: int) -> Float[np.ndarray, "d d d"]:
         """Sum of the parts in one state."""
-        total = np.zeros(self.box**3, dtype=np.float32)
-        for number, spline in enumerate(self._splines):
-            rotation = places.rotations[number, state].cpu()
-            away = self._grid - places.centres[number, state].cpu() / self.pixel_size_angstrom
-            near = (away.square().sum(dim=1) < self._radii[number] ** 2).nonzero()[:, 0]
-            own = (away[near] @ rotation).numpy() + self.box // 2  # R^T (x - c)
-            total[near.numpy()] += map_coordinates(
-                spline, own[:, ::-1].T, order=self.order, prefilter=False, output=np.float32
+        total = np.zeros((self.box,) * 3, dtype=np.float32)
+        for number, (spline, held) in enumerate(zip(self._splines, self._held, strict=True)):
+            centre = places.centres[number, state].cpu() / self.pixel_size_angstrom
+            voxels = self._around[number] + centre.round()
+            own = (voxels - centre) @ places.rotations[number, state].cpu()  # R^T (x - c)
+            # As [z, y, x]: of the molecule's frame, and of the part's.
+            there, here = (each.numpy()[:, ::-1] + self.box // 2 for each in (voxels, own))
+            there, nearest = there.astype(np.int64), np.rint(here).astype(np.int64)
+            inside = ((there >= 0) & (there < self.box) & (nearest >= 0) & (nearest < self.box)).all(axis=1)
+            inside[inside] = held[tuple(nearest[inside].T)]
+            total[tuple(there[inside].T)] += map_coordinates(
+                spline, here[inside].T, order=self.order, prefilter=False, output=np.float32
             )
-        return total.reshape(self.box, self.box, self.box)
+        return total
 
     def all(self, places: PartPlaces) -> Iterator[Float[np.ndarray, "d d d"]]:
         """State by state."""
         for state in range(places.rotations.shape[1]):
             yield self.at(places, state)
+
+
+def _held(volume: Float[np.ndarray, "d d d"]) -> Bool[np.ndarray, "d d d"]:
+    """Where a volume holds something, and two voxels beyond."""
+    held = np.abs(volume) > LEAST_SHARE * max(np.abs(volume).max(), 1e-30)
+    return binary_dilation(held, iterations=2)
 
 
 def swept(

@@ -21,6 +21,7 @@ from cryoformer.decode.latent_posterior import (
     slice_table,
 )
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.cut import Cut
 from cryoformer.parts.density import MovedParts, PartDensities
 from cryoformer.parts.motion import PartMotions
 
@@ -39,9 +40,14 @@ class StatePosterior:
     evidence: Float[Tensor, " n"]
 
     def draws(self, count: int, seed: int) -> Int[Tensor, "n c"]:
-        """States of every image: its posterior cut into as many shares of equal probability, one state from each."""
+        """States of every image: its posterior cut into as many shares of equal probability, one state from each.
+
+        The shares come in a cycle that begins anywhere, so that the first draw is one from the whole posterior.
+        """
         generator = torch.Generator().manual_seed(seed)
-        shares = (torch.arange(count) + torch.rand(len(self.probabilities), count, generator=generator)) / count
+        images = len(self.probabilities)
+        first = torch.randint(count, (images, 1), generator=generator)
+        shares = ((torch.arange(count) + first) % count + torch.rand(images, count, generator=generator)) / count
         cumulative = self.probabilities.cumsum(dim=1)
         cumulative = cumulative / cumulative[:, -1:]
         return torch.searchsorted(cumulative, shares.to(cumulative)).clamp(max=self.probabilities.shape[1] - 1)
@@ -60,21 +66,14 @@ def part_log_likelihoods(
     region: Bool[Tensor, "d d d"],
 ) -> Float[Tensor, "n s"]:
     """log p(Y_i | s) over that of the still density alone, from what that leaves of the images."""
-    box, inside = densities.box, region.reshape(-1).numpy()
-    places = motions.at(support)
+    inside = region.reshape(-1).numpy()
     moved = MovedParts(densities.parts, densities.pixel_size_angstrom)
-    states = torch.from_numpy(np.stack([volume.reshape(-1)[inside] for volume in moved.all(places)]))
+    states = torch.from_numpy(np.stack([volume.reshape(-1)[inside] for volume in moved.all(motions.at(support))]))
     weights, basis = low_rank(states)
-    voxels = region.reshape(-1).nonzero()[:, 0]
-
-    def volumes(rows: slice) -> Tensor:
-        full = basis.new_zeros(len(basis[rows]), box**3)
-        full[:, voxels] = basis[rows]
-        return full.view(-1, box, box, box)
-
-    table = slice_table(volumes, len(basis), box)
+    cut = Cut.about(region)
+    table = slice_table(lambda rows: cut.place(basis[rows], region), len(basis), cut.side)
     parts = torch.arange(len(residuals)).split(ROWS_AT_ONCE)
-    return torch.cat([low_rank_log_likelihoods(residuals.take(rows), weights, table) for rows in parts])
+    return torch.cat([low_rank_log_likelihoods(residuals.take(rows), weights, table, cut=cut) for rows in parts])
 
 
 def state_posterior(

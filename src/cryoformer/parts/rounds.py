@@ -21,7 +21,8 @@ from cryoformer.parts.motion import PartMotions
 from cryoformer.parts.posterior import StatePosterior, part_log_likelihoods, state_posterior
 from cryoformer.parts.update import improved, update_parts, update_still
 
-DRAWS = 4
+# States of an image that its densities are made with: two while they change, four for those that stay.
+DRAWS, LAST_DRAWS = 2, 4
 Progress = Callable[[str], None]
 
 
@@ -67,7 +68,7 @@ class PartRounds:
         else:
             parts = torch.stack([pad_volume(part, self.images.box) for part in coarse.parts])
             self.densities = PartDensities(pad_volume(coarse.still, self.images.box), parts, self.pixel_size)
-        self.update(draws, motions=coarse is not None)
+        self.update(draws, motions=False)
         self.update_still(draws)
 
     def _apart(self) -> PartDensities:

@@ -21,7 +21,7 @@ from cryoformer.parts.motion import LatentTerms
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.part_files import part_motion
 from cryoformer.parts.posterior import StatePosterior, state_posterior
-from cryoformer.parts.rounds import DRAWS, PartModel, PartRounds, unexplained
+from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartModel, PartRounds, unexplained
 from cryoformer.parts.start import STATES, PartStart, coarse_box, coarse_region, start_parts
 from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
@@ -33,7 +33,7 @@ FIRST_ROUNDS, LAST_ROUNDS = 3, 1
 LEAST_GAIN = 0.2
 LEAST_EXPLAINED = 0.2
 IMAGES_PER_STATE = 16
-PRIOR_IMAGES = 5000
+PRIOR_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ class PartStage:
     def _finished(self, rounds: PartRounds, posterior: StatePosterior) -> FoundParts:
         """Densities from all images; latents as they were read last."""
         rounds.rows = torch.arange(len(self.images), device=self.images.device)
-        draws = posterior.draws(DRAWS, self.seed + 1000)
-        rounds.update(draws)
+        draws = posterior.draws(LAST_DRAWS, self.seed + 1000)
+        rounds.update(draws, motions=False)
         rounds.update_still(draws)
         latents, covariance = posterior.moments(self.support)
         density = MovingDensity(

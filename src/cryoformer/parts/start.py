@@ -26,7 +26,7 @@ from cryoformer.imaging.grids import grid_points, resample_volume
 from cryoformer.parts.motion import LatentTerms, PartMotions
 
 STATES = 48
-STEPS = 400
+STEPS = 250
 STATES_A_STEP = 6
 GRID = 16
 VOXEL_ANGSTROM = 4.5  # at least: where a part is and how it moves shows at low resolution

@@ -66,6 +66,28 @@ class PartProjector:
             for field, rotations, shifts in zip(self.fields, slices.rotations, slices.shifts, strict=True)
         ]
 
+    def others(self, slices: _Slices) -> list[Complex[Tensor, "e q"] | None]:
+        """For each part the sum of the others, without CTF; None where there are no others."""
+        if len(self.fields) == 1:
+            return [None]
+        values = torch.stack([value[..., 0] for value in self.values(slices)])
+        return list(values.sum(dim=0) - values)
+
+    def evidence(
+        self, slices: _Slices, data: Complex[Tensor, "e q"], ctf: Float[Tensor, "e q"]
+    ) -> tuple[Float[Tensor, "m e 6 6"], Float[Tensor, "m e 6"]]:
+        """Information and gradient on the turn and shift of each part, of a projector with slopes and white data."""
+        values = self.values(slices)
+        error = data - ctf * torch.stack([value[..., 0] for value in values]).sum(dim=0)
+        error = torch.cat([error.real, error.imag], dim=1)
+        information, gradient = [], []
+        for part, value in enumerate(values):
+            slopes = part_slopes(self, value, slices.rotations[part], slices.molecule) * ctf[..., None]
+            real = torch.cat([slopes.real, slopes.imag], dim=1)
+            information.append(2 * real.transpose(1, 2) @ real)
+            gradient.append(2 * (error[:, None] @ real)[:, 0])
+        return torch.stack(information), torch.stack(gradient)
+
     def mean(self, images: Images, draws: Int[Tensor, "b c"]) -> Complex[Tensor, "b q"]:
         """Sum of the parts, averaged over the draws."""
         values = self.values(self.slices(images, draws))
@@ -108,39 +130,52 @@ def update_parts(
     Args:
         residuals: the images without their still density.
         places: of the states.
-        draws: states of every image.
+        draws: states of every image; the first of each is enough for the motions.
         motions: whether the evidence is asked for; the densities must not be zero then.
     """
-    projector = PartProjector(densities, places, sloped=motions)
+    projector = PartProjector(densities, places)
+    evidence = _Evidence(PartProjector(densities, places, sloped=True)) if motions else None
     parts, count, box = len(densities.parts), draws.shape[1], densities.box
     equations = [[NormalEquations(box, 1, images.device) for _ in range(2)] for _ in range(parts)]
-    states = places.rotations.shape[1]
-    information = torch.zeros(2, parts, states, 6, 6, device=images.device)
-    gradient = torch.zeros(2, parts, states, 6, device=images.device)
     plane = projector.plane
     deviation = images.slice_deviation(plane)
     for number, some, batch in _of_halves(residuals, rows, count):
+        ctf, data = plane.take(batch.ctf) / deviation, plane.take(batch.coefficients) / deviation
+        if evidence is not None:
+            evidence.add(number, batch, data, ctf, draws[some, :1])
         slices = projector.slices(batch, draws[some])
-        ctf = (plane.take(batch.ctf) / deviation).repeat_interleave(count, dim=0)
-        values = projector.values(slices)
-        left = (plane.take(batch.coefficients) / deviation).repeat_interleave(count, dim=0)
-        left = left - ctf * torch.stack([value[..., 0] for value in values]).sum(dim=0)
-        share = torch.full((len(left), 1), 1.0 / count, device=images.device)
-        for part, value in enumerate(values):
-            if motions:
-                slopes = part_slopes(projector, value, slices.rotations[part], slices.molecule) * ctf[..., None]
-                real = torch.cat([slopes.real, slopes.imag], dim=1)
-                information[number, part].index_add_(0, slices.state, 2 / count * real.transpose(1, 2) @ real)
-                error = torch.cat([left.real, left.imag], dim=1)
-                gradient[number, part].index_add_(0, slices.state, 2 / count * (error[:, None] @ real)[:, 0])
-            alone = (left + ctf * value[..., 0]) * projector.fields[part].phases(-slices.shifts[part])
+        ctf, data = (value.repeat_interleave(count, dim=0) for value in (ctf, data))
+        others = projector.others(slices)
+        share = torch.full((len(data), 1), 1.0 / count, device=images.device)
+        for part, rest in enumerate(others):
+            alone = data if rest is None else data - ctf * rest
+            alone = alone * projector.fields[part].phases(-slices.shifts[part])
             where = interpolate_slices(plane, slices.rotations[part])
             equations[part][number].add(alone, ctf, share, share[:, :, None], where)
     for halves in equations:
         for half in halves:
             half.finish()
-    evidence = MotionEvidence(information, gradient) if motions else None
-    return PartUpdate([solved_halves(halves) for halves in equations], evidence)
+    said = None if evidence is None else MotionEvidence(evidence.information, evidence.gradient)
+    return PartUpdate([solved_halves(halves) for halves in equations], said)
+
+
+class _Evidence:
+    """Sums of what images, each in one state, say of the motions."""
+
+    def __init__(self, projector: PartProjector) -> None:
+        self.projector = projector
+        parts, states = projector.places.rotations.shape[:2]
+        device = projector.plane.kx.device
+        self.information = torch.zeros(2, parts, states, 6, 6, device=device)
+        self.gradient = torch.zeros(2, parts, states, 6, device=device)
+
+    def add(self, half: int, images: Images, data: Tensor, ctf: Tensor, draws: Int[Tensor, "b 1"]) -> None:
+        """Images of one half, whitened."""
+        slices = self.projector.slices(images, draws)
+        information, gradient = self.projector.evidence(slices, data, ctf)
+        for part in range(len(information)):
+            self.information[half, part].index_add_(0, slices.state, information[part])
+            self.gradient[half, part].index_add_(0, slices.state, gradient[part])
 
 
 @torch.no_grad()
