@@ -1,7 +1,5 @@
 """Parts from images of a body and a bar that swings: slopes, the motion that images ask for, densities, the choice."""
 
-import math
-
 import numpy as np
 import pytest
 import roma
@@ -9,73 +7,20 @@ import torch
 
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.grids import grid_points
-from cryoformer.imaging.projection import splat_project
 from cryoformer.parts.density import MovedParts, PartDensities
 from cryoformer.parts.motion import LatentTerms, PartMotions, PartPlaces
 from cryoformer.parts.posterior import StatePosterior
 from cryoformer.parts.rounds import PartModel, PartRounds
 from cryoformer.parts.start import start_parts
 from cryoformer.parts.update import PartProjector, part_slopes
+from swinging_bar import ANGLE, PIVOT, bar, body, density, motions_of, simulate, states, turn
 from toy_images import BOX, PIXEL, blob
-
-PIVOT = torch.tensor([20.0, 0.0, 0.0])
-ANGLE = math.radians(60)
-
-
-def body() -> torch.Tensor:
-    return blob((0.0, 0.0, 0.0), 12.0) + blob((-20.0, 10.0, 15.0), 8.0)
-
-
-def bar() -> list[torch.Tensor]:
-    """Centres of the blobs of the part, from its pivot."""
-    return [torch.tensor(place) for place in ([0.0, 0.0, 0.0], [12.0, 0.0, 0.0], [22.0, 4.0, 5.0])]
-
-
-def turn(t: float) -> torch.Tensor:
-    return roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, ANGLE * (t - 0.5)]))
-
-
-def density(t: float) -> torch.Tensor:
-    moved = [blob(tuple((turn(t) @ place + PIVOT).tolist()), 6.0) for place in bar()]
-    return body() + sum(moved)
 
 
 @pytest.fixture(scope="module")
 def swinging() -> tuple[FourierImages, np.ndarray]:
     """240 images without CTF at a signal-to-noise ratio of about one half, and where each stands."""
-    rng = np.random.default_rng(1)
-    count, noise = 240, 0.7
-    t = rng.uniform(0, 1, count)
-    rotations = roma.special_procrustes(torch.randn(count, 3, 3, generator=torch.Generator().manual_seed(1)))
-    densities = torch.stack([density(x).reshape(-1) for x in t.tolist()])
-    held = densities.amax(dim=0) > 1e-3
-    clean = splat_project(densities[:, held], grid_points(BOX, PIXEL)[held], rotations, None, BOX, PIXEL)
-    noisy = clean + torch.fft.rfft2(noise * torch.randn(count, BOX, BOX, generator=torch.Generator().manual_seed(2)))
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(count),
-        halves=torch.arange(count) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=noisy,
-        ctf=torch.ones(count, BOX, BOX // 2 + 1),
-    )
-    return images, t
-
-
-def states(count: int = 32) -> torch.Tensor:
-    """Latents of as many states: t itself."""
-    return torch.linspace(0, 1, count)[:, None]
-
-
-def motions_of(share: float) -> PartMotions:
-    """The true motion, turned by a share of what it should be."""
-    terms = LatentTerms.of_population(torch.linspace(0, 1, 201)[:, None])
-    wanted = torch.zeros(201, 6)
-    wanted[:, 2] = share * ANGLE * torch.linspace(-0.5, 0.5, 201)
-    fitted = torch.linalg.lstsq(terms(torch.linspace(0, 1, 201)[:, None]), wanted).solution
-    return PartMotions(terms, PIVOT[None], fitted[None])
+    return simulate(torch.zeros(240, 3))
 
 
 def swing(motions: PartMotions) -> float:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -101,3 +102,20 @@ def test_relion_makes_the_map_of_the_part(swinging, tmp_path: Path):
     found = mrcfile.read(tmp_path / "part.mrc")
     ball = (grid_points(BOX, 1.0).norm(dim=1) < 9).numpy()
     assert np.corrcoef(found.reshape(-1)[ball], part_map().reshape(-1).numpy()[ball])[0, 1] > 0.95
+
+
+def test_files_hold_the_poses_that_parts_have_of_their_own(swinging):
+    images, density, latents, _ = swinging
+    own = torch.zeros(1, COUNT, 6)
+    own[0, :, 3] = 5.0
+    density = MovingDensity.from_tensors(*replace(density, own_poses=own).tensors())
+    none = np.zeros((COUNT, 2))
+    with_own, without = (
+        part_table(each, images.rotations, none, latents)[["x", "y"]].to_numpy()
+        for each in (density, replace(density, own_poses=None))
+    )
+    np.testing.assert_allclose(with_own - without, 5 * images.rotations[:, :2, 0].numpy(), atol=1e-3)
+    stacks = [
+        torch.cat(list(images_of_part(images, replace(density, own_poses=each), latents, 0))) for each in (own, None)
+    ]
+    assert (stacks[0] - stacks[1]).abs().max() > 0.1 * stacks[1].abs().max()

@@ -97,6 +97,12 @@ class PartPlaces:
     centres: Float[Tensor, "m n 3"]
 
 
+def moved(places: PartPlaces, poses: Float[Tensor, "m n 6"]) -> PartPlaces:
+    """Places turned and shifted by (w, t)."""
+    turned = roma.rotvec_to_rotmat(poses[..., :3]) @ places.rotations
+    return PartPlaces(turned, places.centres + poses[..., 3:])
+
+
 def left_jacobian(turns: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """J with exp([w + dw]x) = exp([J dw]x) exp([w]x) to first order."""
     angle = turns.norm(dim=-1)[..., None, None].clamp_min(1e-4)

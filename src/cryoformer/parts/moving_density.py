@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.parts.density import MovedParts, PartDensities
-from cryoformer.parts.motion import LatentTerms, PartMotions
+from cryoformer.parts.motion import LatentTerms, PartMotions, PartPlaces, moved
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class MovingDensity:
         halves: unfiltered half maps of every part, in its own frame.
         half_map_fsc: their agreement within the part's mask, per shell.
         masks: of the parts, each in its own frame.
+        own_poses: turn and shift of every part in every particle of the run, from where its latent puts it; None
+            where parts keep to their paths.
     """
 
     densities: PartDensities
@@ -30,6 +32,7 @@ class MovingDensity:
     masks: Float[Tensor, "m d d d"]
     halves: Float[Tensor, "m 2 d d d"]
     half_map_fsc: Float[Tensor, "m s"]
+    own_poses: Float[Tensor, "m n 6"] | None = None
 
     def __len__(self) -> int:
         return len(self.motions)
@@ -39,6 +42,11 @@ class MovingDensity:
         still = self.densities.still.cpu().numpy()
         for volume in self._moved.all(self.motions.at(latents)):
             yield still + volume
+
+    def places(self, latents: Float[Tensor, "n k"]) -> PartPlaces:
+        """Where the parts are in the particles of the run, whose latents these are."""
+        places = self.motions.at(latents)
+        return places if self.own_poses is None else moved(places, self.own_poses)
 
     @cached_property
     def _moved(self) -> MovedParts:
@@ -60,6 +68,8 @@ class MovingDensity:
         named |= {"pivots": self.motions.pivots, "coefficients": self.motions.coefficients}
         named |= {"still": self.densities.still, "parts": self.densities.parts, "masks": self.masks}
         named |= {"halves": self.halves, "half_map_fsc": self.half_map_fsc}
+        if self.own_poses is not None:
+            named["own_poses"] = self.own_poses
         return named, {"pixel_size_angstrom": self.densities.pixel_size_angstrom}
 
     @staticmethod
@@ -72,4 +82,5 @@ class MovingDensity:
             masks=tensors["masks"],
             halves=tensors["halves"],
             half_map_fsc=tensors["half_map_fsc"],
+            own_poses=tensors.get("own_poses"),
         )

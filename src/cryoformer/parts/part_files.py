@@ -59,17 +59,17 @@ def part_table(
     ``rot``, ``tilt``, ``psi`` and ``x``, ``y`` (where the part's centre is seen, from the centre of the image) are the
     pose of the part's own map in the image.
     """
-    vectors, places = density.motions.vectors(latents), density.motions.at(latents)
-    tables = []
-    for part, motion in enumerate(vectors):
-        turns = motion[:, :3].norm(dim=1)
-        axes = motion[:, :3] / turns[:, None].clamp_min(1e-9)
+    places, tables = density.places(latents), []
+    for part, (own, centres) in enumerate(zip(places.rotations, places.centres, strict=True)):
+        vectors, moved = roma.rotmat_to_rotvec(own), centres - density.motions.pivots[part]
+        turns = vectors.norm(dim=1)
+        axes = vectors / turns[:, None].clamp_min(1e-9)
         views, seen = part_views(rotations, places, part)
         rot, tilt, psi = euler_from_matrix(views.double().cpu().numpy()).T
         x, y = (seen.cpu().numpy() + shifts_angstrom).T
         columns = {"particle": np.arange(len(latents)), "part": part + 1, "turn": torch.rad2deg(turns).cpu().numpy()}
         columns |= {f"axis_{name}": values for name, values in zip("xyz", axes.T.cpu().numpy(), strict=True)}
-        columns |= {f"shift_{name}": values for name, values in zip("xyz", motion[:, 3:].T.cpu().numpy(), strict=True)}
+        columns |= {f"shift_{name}": values for name, values in zip("xyz", moved.T.cpu().numpy(), strict=True)}
         tables.append(pd.DataFrame(columns | {"rot": rot, "tilt": tilt, "psi": psi, "x": x, "y": y}))
     return pd.concat(tables)
 

@@ -17,7 +17,7 @@ from cryoformer.imaging.grids import grid_points, resample_volume, sample_volume
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.linear.consensus import Backprojection, wiener_backprojection
 from cryoformer.parts.density import PartDensities, swept
-from cryoformer.parts.motion import PartMotions
+from cryoformer.parts.motion import PartMotions, PartPlaces
 from cryoformer.parts.posterior import StatePosterior, part_log_likelihoods, state_posterior
 from cryoformer.parts.update import improved, update_parts, update_still
 
@@ -88,10 +88,10 @@ class PartRounds:
         weights = fit_prior(likelihood[self.rows]) if weights is None else weights
         return state_posterior(likelihood, unexplained(residuals), weights)
 
-    def update(self, draws: Int[Tensor, "n c"], *, motions: bool = True) -> None:
-        """Parts, and their motions."""
+    def update(self, draws: Int[Tensor, "n c"], *, motions: bool = True, places: PartPlaces | None = None) -> None:
+        """Parts, and their motions; ``places``: what draws are of, if not of the states."""
         residuals = self.images.minus(self.densities.still)
-        places = self.motions.at(self.model.support)
+        places = self.motions.at(self.model.support) if places is None else places
         found = update_parts(self.images, residuals, self.rows, self.densities, places, draws, motions=motions)
         if found.evidence is not None:
             self.of_halves = [improved(self.motions, found.evidence.half(half), self.model.support) for half in (0, 1)]
@@ -101,8 +101,9 @@ class PartRounds:
         parts = [part.local(self.pixel_size) * mask for part, mask in zip(self.found, self.masks, strict=True)]
         self.densities = replace(self.densities, parts=torch.stack(parts))
 
-    def update_still(self, draws: Int[Tensor, "n c"]) -> None:
-        places = self.motions.at(self.model.support)
+    def update_still(self, draws: Int[Tensor, "n c"], places: PartPlaces | None = None) -> None:
+        """What stays."""
+        places = self.motions.at(self.model.support) if places is None else places
         self.still = update_still(self.images, self.rows, self.densities, places, draws)
         self.densities = replace(self.densities, still=self.still.local(self.pixel_size) * self.occupancy)
 

@@ -5,6 +5,7 @@ and are then fitted to images. Images that were held out of all training decide:
 is not above that under the network, with densities from the same images, there are no parts, and the run is as it was.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,9 @@ from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.regions import Regions
 from cryoformer.parts.masks import part_masks
-from cryoformer.parts.motion import LatentTerms
+from cryoformer.parts.motion import LatentTerms, moved
 from cryoformer.parts.moving_density import MovingDensity
+from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread, draw_poses
 from cryoformer.parts.part_files import part_motion
 from cryoformer.parts.posterior import StatePosterior, state_posterior
 from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartModel, PartRounds, unexplained
@@ -34,6 +36,8 @@ LEAST_GAIN = 0.2
 LEAST_EXPLAINED = 0.2
 IMAGES_PER_STATE = 16
 PRIOR_IMAGES = 1000
+# Standard errors by which held-out images must gain for parts to have poses of their own.
+LEAST_OWN_GAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -166,24 +170,56 @@ class PartStage:
 
     def _finished(self, rounds: PartRounds, posterior: StatePosterior) -> FoundParts:
         """Densities from all images; latents as they were read last."""
-        rounds.rows = torch.arange(len(self.images), device=self.images.device)
-        draws = posterior.draws(LAST_DRAWS, self.seed + 1000)
-        rounds.update(draws, motions=False)
-        rounds.update_still(draws)
         latents, covariance = posterior.moments(self.support)
+        own = self._own_poses(rounds, latents)
+        rounds.rows = torch.arange(len(self.images), device=self.images.device)
+        if own is None:
+            draws, places = posterior.draws(LAST_DRAWS, self.seed + 1000), None
+        else:
+            draws = torch.arange(LAST_DRAWS * len(latents)).view(-1, LAST_DRAWS)
+            along = rounds.motions.at(latents.repeat_interleave(LAST_DRAWS, dim=0))
+            places = moved(along, draw_poses(*own, LAST_DRAWS, self.seed + 1000))
+        rounds.update(draws, motions=False, places=places)
+        rounds.update_still(draws, places)
         density = MovingDensity(
             rounds.densities,
             rounds.motions,
             rounds.masks,
             torch.stack([torch.stack(found.halves) for found in rounds.found]),
             torch.stack([found.half_map_fsc for found in rounds.found]),
+            None if own is None else own[0],
         )
         for part in range(len(density)):
-            angle, _, moved = part_motion(density.motions, part, latents)
+            angle, _, way = part_motion(density.motions, part, latents)
             halves = [part_motion(motions, part, latents)[0] for motions in rounds.of_halves]
             error = abs(halves[0] - halves[1]) / 2
             self.log.say(
-                f"part {part + 1} turns by {angle:.0f} +- {error:.1f} degrees, its centre moves by {moved:.0f} A"
+                f"part {part + 1} turns by {angle:.0f} +- {error:.1f} degrees, its centre moves by {way:.0f} A"
             )
-            self.log.record(stage="part", part=part + 1, degrees=angle, error=error, angstrom=moved)
+            self.log.record(stage="part", part=part + 1, degrees=angle, error=error, angstrom=way)
         return FoundParts(density, latents, covariance)
+
+    def _own_poses(self, rounds: PartRounds, latents: Float[Tensor, "n k"]) -> OwnPosterior | None:
+        """Means and covariances of the parts' own poses, if held-out images gain by them."""
+        reader = OwnPoses(self.images.minus(rounds.densities.still), rounds.densities, rounds.motions, latents)
+        first, likelihood = reader.evidence()
+        spreads, useful = [], False
+        for part, evidence in enumerate(first):
+            spread, held_out = evidence.take(self.rows.cpu()).fitted(), evidence.take(self.held_out.cpu())
+            gains = held_out.log_evidence(spread) - held_out.log_evidence(None)
+            gain, error = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
+            kept = gain > LEAST_OWN_GAIN * error
+            facts = {"degrees": math.degrees(spread.turn), "angstrom": spread.shift}
+            self.log.record(stage="own_poses", part=part + 1, kept=kept, held_out=gain, error=error, **facts)
+            spreads.append(spread if kept else PartSpread(0.0, 0.0))
+            useful = useful or kept
+        if not useful:
+            return None
+        found, spreads = reader.read(first, likelihood, spreads)
+        for part, spread in enumerate(spreads):
+            if spread.turn:
+                self.log.say(
+                    f"part {part + 1} has a pose of its own in every particle, {math.degrees(spread.turn):.1f} degrees "
+                    f"about each axis and {spread.shift:.1f} A along it from where latents put it"
+                )
+        return found

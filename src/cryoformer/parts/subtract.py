@@ -24,7 +24,7 @@ def images_of_part(
     images: Images, density: MovingDensity, latents: Float[Tensor, "n k"], part: int
 ) -> Iterator[Float[Tensor, "b d d"]]:
     """In real space, a batch at a time, in the order of the images."""
-    places = density.motions.at(latents)
+    places = density.places(latents)
     projector = PartProjector(density.densities, places)
     residuals = images.minus(density.densities.still)
     for rows, batch in residuals.batches(residuals.every()):

@@ -75,8 +75,11 @@ class PartProjector:
 
     def evidence(
         self, slices: _Slices, data: Complex[Tensor, "e q"], ctf: Float[Tensor, "e q"]
-    ) -> tuple[Float[Tensor, "m e 6 6"], Float[Tensor, "m e 6"]]:
-        """Information and gradient on the turn and shift of each part, of a projector with slopes and white data."""
+    ) -> tuple[Float[Tensor, "m e 6 6"], Float[Tensor, "m e 6"], Float[Tensor, " e"]]:
+        """Information and gradient on the turn and shift of each part, and the log likelihood where it stands.
+
+        Of a projector with slopes, and white data.
+        """
         values = self.values(slices)
         error = data - ctf * torch.stack([value[..., 0] for value in values]).sum(dim=0)
         error = torch.cat([error.real, error.imag], dim=1)
@@ -86,7 +89,7 @@ class PartProjector:
             real = torch.cat([slopes.real, slopes.imag], dim=1)
             information.append(2 * real.transpose(1, 2) @ real)
             gradient.append(2 * (error[:, None] @ real)[:, 0])
-        return torch.stack(information), torch.stack(gradient)
+        return torch.stack(information), torch.stack(gradient), -error.square().sum(dim=1)
 
     def mean(self, images: Images, draws: Int[Tensor, "b c"]) -> Complex[Tensor, "b q"]:
         """Sum of the parts, averaged over the draws."""
@@ -172,7 +175,7 @@ class _Evidence:
     def add(self, half: int, images: Images, data: Tensor, ctf: Tensor, draws: Int[Tensor, "b 1"]) -> None:
         """Images of one half, whitened."""
         slices = self.projector.slices(images, draws)
-        information, gradient = self.projector.evidence(slices, data, ctf)
+        information, gradient, _ = self.projector.evidence(slices, data, ctf)
         for part in range(len(information)):
             self.information[half, part].index_add_(0, slices.state, information[part])
             self.gradient[half, part].index_add_(0, slices.state, gradient[part])

@@ -47,7 +47,7 @@ def subtract(run: Path, part: int, out: Path, particles: Path | None = None, dat
         for some in images_of_part(images, density, latents, part - 1):
             writer.write(some.numpy())
         writer.finish()
-        rotations, _ = part_views(images.rotations, density.motions.at(latents), part - 1)
+        rotations, _ = part_views(images.rotations, density.places(latents), part - 1)
         write_particles_star(
             out / "particles.star",
             [f"{row + 1:06d}@particles.mrcs" for row in range(count)],
