@@ -10,6 +10,7 @@ from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.parts.motion import LatentTerms, PartMotions
+from cryoformer.parts.rounds import PartModel
 from toy_images import BOX, PIXEL, blob
 
 PIVOT = torch.tensor([20.0, 0.0, 0.0])
@@ -71,3 +72,19 @@ def motions_of(share: float) -> PartMotions:
     wanted[:, 2] = share * ANGLE * torch.linspace(-0.5, 0.5, 201)
     fitted = torch.linalg.lstsq(terms(torch.linspace(0, 1, 201)[:, None]), wanted).solution
     return PartMotions(terms, PIVOT[None], fitted[None])
+
+
+def swing(motions: PartMotions) -> float:
+    """Radians from the first state to the last."""
+    ends = motions.at(states(2)).rotations[0]
+    return float(roma.rotmat_geodesic_distance(ends[0], ends[1]))
+
+
+def own_masks() -> torch.Tensor:
+    away = torch.stack([(grid_points(BOX, PIXEL) - place).norm(dim=1) for place in bar()]).amin(dim=0)
+    return (away < 18.0).float().view(1, BOX, BOX, BOX)
+
+
+def model_of(motions: PartMotions) -> PartModel:
+    occupancy = (grid_points(BOX, PIXEL).norm(dim=1) < 55.0).float().view(BOX, BOX, BOX)
+    return PartModel(motions, own_masks(), occupancy, states())

@@ -12,13 +12,15 @@ from cryoformer.checkpoint import save_tensors
 from cryoformer.errors import InputError
 from cryoformer.formats.load import load_particles
 from cryoformer.images.fourier_images import Images
-from cryoformer.parts import stage
+from cryoformer.parts import fit, stage
 from cryoformer.parts.density import PartDensities
+from cryoformer.parts.fit import FitState
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.posterior import StatePosterior
+from cryoformer.parts.rounds import PartModel
 from cryoformer.parts.stage import PartStage
-from cryoformer.parts.start import PartStart, start_parts
+from cryoformer.parts.start import start_parts
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import open_run
 from cryoformer.run.subtract import subtract
@@ -43,7 +45,7 @@ def moving_density(latents: np.ndarray) -> MovingDensity:
 def test_a_run_says_what_it_found_and_decodes_the_sum(
     small_run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stage, "LAST_ROUNDS", 1)
+    monkeypatch.setattr(fit, "FIRST_ROUNDS", 1)
     monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
     monkeypatch.setattr(stage, "STATES", 8)
     monkeypatch.setattr(stage, "LEAST_EXPLAINED", -100.0)
@@ -67,34 +69,40 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     assert not (tmp_path / "other").exists()
 
 
+def evidence(count: int, gain: float) -> StatePosterior:
+    return StatePosterior(torch.ones(count, 1), torch.ones(1), torch.full((count,), gain))
+
+
 class Judged(PartStage):
     """The stage with evidence that is made up, to see what is made of it."""
 
-    def __init__(self, images: Images, log: RunLog, gain: float) -> None:
-        self.images, self.log, self.gain = images, log, gain
+    def __init__(self, images: Images, log: RunLog) -> None:
+        self.images, self.log = images, log
+        self.rows, self.seed, self.checkpoint = torch.arange(len(images)), 0, None
         self.held_out = torch.arange(0, len(images), 10)
 
-    def _start(self, most: int) -> PartStart:
+    def _begin(self, most: int) -> FitState:
         motions = moving_density(np.random.default_rng(0).normal(size=(50, 1)).astype(np.float32)).motions
-        return PartStart(motions, torch.ones(2, BOX, BOX, BOX), torch.ones(BOX, BOX, BOX), 0.9)
-
-    def _fit(self, start: PartStart):
-        return None, self._evidence(self.gain)
+        one = torch.ones(BOX, BOX, BOX)
+        return FitState(PartModel(motions, one[None], one, torch.zeros(4, 1)), torch.zeros(5, 2).long())
 
     def _network_posterior(self) -> StatePosterior:
-        return self._evidence(0.0)
+        return evidence(len(self.images), 0.0)
 
-    def _evidence(self, gain: float) -> StatePosterior:
-        count = len(self.images)
-        return StatePosterior(torch.ones(count, 1), torch.ones(1), torch.full((count,), gain))
-
-    def _finished(self, rounds, posterior) -> str:
+    def _finished(self, rounds, posterior, state) -> str:
         return "found"
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.1, "found"), (0.0, None), (-0.1, None)])
-def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | None):
+def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | None, monkeypatch: pytest.MonkeyPatch):
+    class Fitted:
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, state: FitState) -> tuple[None, StatePosterior, FitState]:
+            return None, evidence(len(moving.images), gain), state
+
+    monkeypatch.setattr(stage, "PartFit", Fitted)
     with RunLog(None) as log:
         # Without the check of types: what is found is a word here.
         judged = PartStage.run.__wrapped__ if hasattr(PartStage.run, "__wrapped__") else PartStage.run
-        assert judged(Judged(moving.images, log, gain), 1) == chosen
+        assert judged(Judged(moving.images, log), 1) == chosen

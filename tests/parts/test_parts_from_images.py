@@ -6,14 +6,13 @@ import roma
 import torch
 
 from cryoformer.images.fourier_images import FourierImages
-from cryoformer.imaging.grids import grid_points
 from cryoformer.parts.density import MovedParts, PartDensities
-from cryoformer.parts.motion import LatentTerms, PartMotions, PartPlaces
+from cryoformer.parts.motion import LatentTerms, PartPlaces
 from cryoformer.parts.posterior import StatePosterior
-from cryoformer.parts.rounds import PartModel, PartRounds
+from cryoformer.parts.rounds import PartRounds
 from cryoformer.parts.start import start_parts
 from cryoformer.parts.update import PartProjector, part_slopes
-from swinging_bar import ANGLE, PIVOT, bar, body, density, motions_of, simulate, states, turn
+from swinging_bar import ANGLE, PIVOT, bar, body, density, model_of, motions_of, simulate, states, swing, turn
 from toy_images import BOX, PIXEL, blob
 
 
@@ -21,22 +20,6 @@ from toy_images import BOX, PIXEL, blob
 def swinging() -> tuple[FourierImages, np.ndarray]:
     """240 images without CTF at a signal-to-noise ratio of about one half, and where each stands."""
     return simulate(torch.zeros(240, 3))
-
-
-def swing(motions: PartMotions) -> float:
-    """Radians from the first state to the last."""
-    ends = motions.at(states(2)).rotations[0]
-    return float(roma.rotmat_geodesic_distance(ends[0], ends[1]))
-
-
-def own_masks() -> torch.Tensor:
-    away = torch.stack([(grid_points(BOX, PIXEL) - place).norm(dim=1) for place in bar()]).amin(dim=0)
-    return (away < 18.0).float().view(1, BOX, BOX, BOX)
-
-
-def model_of(motions: PartMotions) -> PartModel:
-    occupancy = (grid_points(BOX, PIXEL).norm(dim=1) < 55.0).float().view(BOX, BOX, BOX)
-    return PartModel(motions, own_masks(), occupancy, states())
 
 
 def test_slopes_are_the_derivatives_by_turn_and_shift():

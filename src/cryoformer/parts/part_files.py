@@ -1,5 +1,7 @@
 """What a run writes of its parts: maps with half maps and masks, axes for ChimeraX, and every particle's part poses."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,27 @@ def part_motion(
     turn = roma.rotmat_to_rotvec(ends.rotations[part, 1] @ ends.rotations[part, 0].T)
     moved = float((ends.centres[part, 1] - ends.centres[part, 0]).norm())
     return float(torch.rad2deg(turn.norm())), turn / turn.norm().clamp_min(1e-9), moved
+
+
+def motion_error(
+    motions: PartMotions, halves: Sequence[PartMotions], part: int, latents: Float[Tensor, "n k"]
+) -> tuple[float, float]:
+    """Standard errors of both figures of :func:`part_motion`, degrees and Angstrom, by what two halves differ in.
+
+    An estimate from all images is as far off as half the difference of estimates from either half. A single difference
+    may be small by chance, so its three coordinates count, unless the one that matters is the largest.
+    """
+    ends = ends_of_motion(motions, part, latents)
+    turns, ways = [], []
+    for each in halves:
+        places = each.at(ends)
+        turns.append(roma.rotmat_to_rotvec(places.rotations[part, 1] @ places.rotations[part, 0].T))
+        ways.append(places.centres[part, 1] - places.centres[part, 0])
+    errors = []
+    for one, other in (turns, ways):
+        along = (one + other) / (one + other).norm().clamp_min(1e-9)
+        errors.append(float(torch.maximum(((one - other) @ along).abs(), (one - other).norm() / 3**0.5)) / 2)
+    return math.degrees(errors[0]), errors[1]
 
 
 def _axis_script(density: MovingDensity, part: int, latents: Float[Tensor, "n k"]) -> str:

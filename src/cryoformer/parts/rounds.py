@@ -51,8 +51,6 @@ class PartRounds:
         self.masks = torch.stack([resample_volume(mask, box) for mask in model.masks])
         self.occupancy = resample_volume(model.occupancy, box)
         self.found: list[Backprojection] = []
-        # The motions as either half of the images would have them.
-        self.of_halves: list[PartMotions] = []
         self.still: Backprojection | None = None
 
     @property
@@ -94,7 +92,6 @@ class PartRounds:
         places = self.motions.at(self.model.support) if places is None else places
         found = update_parts(self.images, residuals, self.rows, self.densities, places, draws, motions=motions)
         if found.evidence is not None:
-            self.of_halves = [improved(self.motions, found.evidence.half(half), self.model.support) for half in (0, 1)]
             moved = improved(self.motions, found.evidence, self.model.support)
             self.model = replace(self.model, motions=moved)
         self.found = found.found

@@ -6,7 +6,8 @@ is not above that under the network, with densities from the same images, there 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -17,11 +18,12 @@ from cryoformer.decode.latent_posterior import choose_states, fit_prior, state_l
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.regions import Regions
+from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.masks import part_masks
-from cryoformer.parts.motion import LatentTerms, moved
+from cryoformer.parts.motion import LatentTerms, PartMotions, moved
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread, draw_poses
-from cryoformer.parts.part_files import part_motion
+from cryoformer.parts.part_files import motion_error, part_motion
 from cryoformer.parts.posterior import StatePosterior, state_posterior
 from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartModel, PartRounds, unexplained
 from cryoformer.parts.start import STATES, PartStart, coarse_box, coarse_region, start_parts
@@ -29,8 +31,6 @@ from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.static_density import static_density
 
-FIRST_BOX = 32
-FIRST_ROUNDS, LAST_ROUNDS = 3, 1
 # A further part must explain so much of what the others leave of the decoded densities' variance.
 LEAST_GAIN = 0.2
 LEAST_EXPLAINED = 0.2
@@ -64,7 +64,9 @@ class PartStage:
         *,
         states: int,
         seed: int,
+        checkpoint: Path | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.images, self.network, self.log, self.seed = images, network, log, seed
         self.latents, self.covariance, self.occupancy, self.regions = latents, covariance, occupancy, regions
         self.support = choose_states(latents, states, seed)
@@ -73,27 +75,38 @@ class PartStage:
     def run(self, most: int) -> FoundParts | None:
         """At most so many parts; None where the network explains held-out images better."""
         self.log.stage("parts")
-        start = self._start(most)
-        if start is None:
+        state = self._begin(most)
+        if state is None:
             self.log.record(stage="parts", parts=0)
             self.log.say("no motion of a part explains the decoded densities")
             return None
-        rounds, posterior = self._fit(start)
+        fit = PartFit(self.images, self.rows, self.held_out, self.log, self.seed, self.checkpoint)
+        rounds, posterior, state = fit.run(state)
         of_parts = self._held_out(posterior)
         of_network = self._held_out(self._network_posterior())
         gain = float((of_parts - of_network).mean())
         error = float((of_parts - of_network).std()) / len(of_parts) ** 0.5
-        count = len(start.motions)
+        count = len(state.model.motions)
         facts = (
             f"{count} part{'s' * (count > 1)}: held-out log likelihood {gain:+.3f} +- {error:.3f} over the network's"
         )
-        kept = len(start.motions) if gain > 0 else 0
-        self.log.record(stage="parts", parts=kept, tried=len(start.motions), held_out_gain=gain, held_out_error=error)
+        kept = count if gain > 0 else 0
+        self.log.record(stage="parts", parts=kept, tried=count, held_out_gain=gain, held_out_error=error)
         if gain <= 0:
             self.log.say(f"{facts}; the network stays")
             return None
         self.log.say(facts)
-        return self._finished(rounds, posterior)
+        return self._finished(rounds, posterior, state)
+
+    def _begin(self, most: int) -> FitState | None:
+        """Where an interrupted fit stood, or a first idea; None where there is none."""
+        if self.checkpoint is not None and self.checkpoint.exists():
+            return FitState.load(self.checkpoint, self.occupancy.cpu(), self.support)
+        start = self._start(most)
+        if start is None:
+            return None
+        masks = part_masks(start, self.images.box, self.images.voxel_angstrom)
+        return FitState(PartModel(start.motions, masks, self.occupancy.cpu(), self.support), self._first_draws())
 
     def _start(self, most: int) -> PartStart | None:
         """As many parts as explain the densities of some states."""
@@ -115,27 +128,6 @@ class PartStage:
                 break
             best = found
         return best
-
-    def _fit(self, start: PartStart) -> tuple[PartRounds, StatePosterior]:
-        """Coarse, then at full resolution, from the images that are not held out."""
-        masks = part_masks(start, self.images.box, self.images.voxel_angstrom)
-        model = PartModel(start.motions, masks, self.occupancy.cpu(), self.support)
-        draws, number, coarse = self._first_draws(), 0, None
-        boxes = sorted({min(FIRST_BOX, self.images.box), self.images.box})
-        total = FIRST_ROUNDS * (len(boxes) - 1) + LAST_ROUNDS
-        for box in boxes:
-            last = box == self.images.box
-            rounds = PartRounds(self.images.crop(box), model, self.rows, self.seed)
-            rounds.begin(draws, coarse)
-            for _ in range(LAST_ROUNDS if last else FIRST_ROUNDS):
-                posterior = rounds.round(number)
-                draws = posterior.draws(DRAWS, self.seed + number)
-                number += 1
-                gain = float(posterior.evidence[self.held_out].mean())
-                self.log.record(stage=f"parts_{box}", round=number, held_out=gain)
-                self.log.advance(number / (total + 2), f"held-out log likelihood {gain:.3f}")
-            model, coarse = rounds.model, rounds.densities
-        return rounds, rounds.read()
 
     def _first_draws(self) -> Int[Tensor, "n c"]:
         """States near draws from the latents' posteriors."""
@@ -168,7 +160,7 @@ class PartStage:
         evidence[rows] = found.evidence
         return StatePosterior(found.probabilities, weights, evidence)
 
-    def _finished(self, rounds: PartRounds, posterior: StatePosterior) -> FoundParts:
+    def _finished(self, rounds: PartRounds, posterior: StatePosterior, state: FitState) -> FoundParts:
         """Densities from all images; latents as they were read last."""
         latents, covariance = posterior.moments(self.support)
         own = self._own_poses(rounds, latents)
@@ -190,14 +182,20 @@ class PartStage:
             None if own is None else own[0],
         )
         for part in range(len(density)):
-            angle, _, way = part_motion(density.motions, part, latents)
-            halves = [part_motion(motions, part, latents)[0] for motions in rounds.of_halves]
-            error = abs(halves[0] - halves[1]) / 2
-            self.log.say(
-                f"part {part + 1} turns by {angle:.0f} +- {error:.1f} degrees, its centre moves by {way:.0f} A"
-            )
-            self.log.record(stage="part", part=part + 1, degrees=angle, error=error, angstrom=way)
+            self._tell(density.motions, part, latents, state)
         return FoundParts(density, latents, covariance)
+
+    def _tell(self, motions: PartMotions, part: int, latents: Float[Tensor, "n k"], state: FitState) -> None:
+        """How a part moves, and how well that is known."""
+        angle, axis, way = part_motion(motions, part, latents)
+        known = ""
+        facts = {"degrees": angle, "angstrom": way, "axis": [round(x, 3) for x in axis.tolist()]}
+        if state.of_halves is not None:
+            halves = [replace(motions, coefficients=each) for each in state.of_halves]
+            error, way_error = motion_error(motions, halves, part, latents)
+            known, facts = f" +- {error:.1f}", facts | {"error": error, "angstrom_error": way_error}
+        self.log.say(f"part {part + 1} turns by {angle:.0f}{known} degrees, its centre moves by {way:.0f} A")
+        self.log.record(stage="part", part=part + 1, **facts)
 
     def _own_poses(self, rounds: PartRounds, latents: Float[Tensor, "n k"]) -> OwnPosterior | None:
         """Means and covariances of the parts' own poses, if held-out images gain by them."""

@@ -104,10 +104,6 @@ class MotionEvidence:
     information: Float[Tensor, "halves m s 6 6"]
     gradient: Float[Tensor, "halves m s 6"]
 
-    def half(self, number: int) -> "MotionEvidence":
-        """That of one half alone."""
-        return MotionEvidence(self.information[number : number + 1], self.gradient[number : number + 1])
-
 
 @dataclass(frozen=True)
 class PartUpdate:

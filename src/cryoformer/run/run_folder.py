@@ -9,6 +9,7 @@ log.txt, README.txt               what the run said, and what lies in the folder
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
 checkpoints/model.safetensors      the finished model
+checkpoints/parts_stage.safetensors  where the fit of parts stands
 checkpoints/parts.safetensors      parts that move, where images like them better than the network
 checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
                                    replaces by a linear map from latents
@@ -85,7 +86,7 @@ class RunPaths:
         return self.root / "checkpoints"
 
     def checkpoint(self, name: str) -> Path:
-        """``consensus``, ``subspace``, ``training``, ``model``, ``parts`` or ``image_encoder``."""
+        """``consensus``, ``subspace``, ``training``, ``parts_stage``, ``model``, ``parts`` or ``image_encoder``."""
         return self.checkpoints / f"{name}.safetensors"
 
     @property

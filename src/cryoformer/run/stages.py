@@ -230,6 +230,7 @@ class Reconstruction:
             self.log,
             states=settings.latent_states,
             seed=settings.seed,
+            checkpoint=self.paths.checkpoint("parts_stage"),
         )
         return stage.run(settings.parts)
 
@@ -266,7 +267,8 @@ class Reconstruction:
         facts |= {"conditioning": spread, "cut_short": trained.cut_short}
         save_tensors(self.paths.checkpoint("model"), tensors, facts)
         if not trained.goes_on:
-            self.paths.checkpoint("training").unlink(missing_ok=True)
+            for going in ("training", "parts_stage"):
+                self.paths.checkpoint(going).unlink(missing_ok=True)
         shutil.rmtree(self.paths.cache, ignore_errors=True)
         state = (
             "It was CUT SHORT by --max-minutes; these results are preliminary:" if trained.cut_short else "Finished."

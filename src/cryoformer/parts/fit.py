@@ -1,0 +1,127 @@
+"""Parts from a first idea to full resolution: rounds at a coarse box, then at the full one; kept on disk between them.
+
+The two halves of the images also go two rounds for themselves at the coarse box, each with densities and states of its
+own: by how much their motions differ says how well a motion is known.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.images.fourier_images import Images
+from cryoformer.parts.density import PartDensities
+from cryoformer.parts.motion import LatentTerms, PartMotions
+from cryoformer.parts.posterior import StatePosterior
+from cryoformer.parts.rounds import DRAWS, PartModel, PartRounds
+from cryoformer.progress import RunLog
+
+FIRST_BOX = 32
+FIRST_ROUNDS, LAST_ROUNDS = 3, 1
+HALF_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class FitState:
+    """How far a fit is.
+
+    Attributes:
+        draws: states that the next densities are made with.
+        densities: of the last round, at its box; None before the first.
+        of_halves: the motions' coefficients as either half of the images has them.
+        done: rounds.
+    """
+
+    model: PartModel
+    draws: Int[Tensor, "n c"]
+    densities: PartDensities | None = None
+    of_halves: Float[Tensor, "2 m j 6"] | None = None
+    done: int = 0
+
+    def save(self, path: Path) -> None:
+        """What :meth:`load` goes on from."""
+        motions, densities = self.model.motions, self.densities
+        assert densities is not None
+        tensors = {f"terms.{name}": value for name, value in vars(motions.terms).items()}
+        tensors |= {"pivots": motions.pivots, "coefficients": motions.coefficients, "masks": self.model.masks}
+        tensors |= {"draws": self.draws.int(), "still": densities.still, "parts": densities.parts}
+        if self.of_halves is not None:
+            tensors["of_halves"] = self.of_halves
+        save_tensors(path, tensors, {"done": self.done, "pixel_size_angstrom": densities.pixel_size_angstrom})
+
+    @staticmethod
+    def load(path: Path, occupancy: Float[Tensor, "d d d"], support: Float[Tensor, "s k"]) -> "FitState":
+        """The inverse of :meth:`save`; occupancy and support are those of the run."""
+        tensors, facts = load_tensors(path)
+        terms = LatentTerms(**{name: tensors[f"terms.{name}"] for name in ("mean", "whitening", "reference", "scale")})
+        motions = PartMotions(terms, tensors["pivots"], tensors["coefficients"])
+        return FitState(
+            model=PartModel(motions, tensors["masks"], occupancy, support),
+            draws=tensors["draws"].long(),
+            densities=PartDensities(tensors["still"], tensors["parts"], float(facts["pixel_size_angstrom"])),
+            of_halves=tensors.get("of_halves"),
+            done=int(facts["done"]),
+        )
+
+
+class PartFit:
+    """The rounds, from the images of ``rows``; the held-out ones say in the log how it goes.
+
+    ``checkpoint``: where the state is kept after every round (None: nowhere).
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        rows: Int[Tensor, " r"],
+        held_out: Int[Tensor, " h"],
+        log: RunLog,
+        seed: int,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.images, self.rows, self.held_out, self.log, self.seed = images, rows, held_out, log, seed
+        self.checkpoint = checkpoint
+        first = [FIRST_BOX] * FIRST_ROUNDS if images.box > FIRST_BOX else []
+        self.plan = first + [images.box] * (LAST_ROUNDS if first else FIRST_ROUNDS + LAST_ROUNDS)
+
+    def run(self, state: FitState) -> tuple[PartRounds, StatePosterior, FitState]:
+        """All rounds that are left; the last densities, and the images' states under them."""
+        rounds: PartRounds | None = None
+        for number in range(state.done, len(self.plan)):
+            rounds = self._rounds(self.plan[number], state, rounds)
+            posterior = rounds.round(number)
+            draws = posterior.draws(DRAWS, self.seed + number)
+            state = replace(state, model=rounds.model, draws=draws, densities=rounds.densities, done=number + 1)
+            gain = float(posterior.evidence[self.held_out].mean())
+            self.log.record(stage=f"parts_{rounds.images.box}", round=number + 1, held_out=gain)
+            self.log.advance((number + 1) / (len(self.plan) + 2), f"held-out log likelihood {gain:.3f}")
+            if state.of_halves is None and number + 1 == len(self.plan) - LAST_ROUNDS:
+                state = replace(state, of_halves=torch.stack([self._half(rounds, half) for half in (0, 1)]))
+            if self.checkpoint is not None:
+                state.save(self.checkpoint)
+        rounds = self._rounds(self.plan[-1], state, rounds)
+        return rounds, rounds.read(), state
+
+    def _rounds(self, box: int, state: FitState, before: PartRounds | None) -> PartRounds:
+        if before is not None and before.images.box == box:
+            return before
+        rounds = PartRounds(self.images.crop(box), state.model, self.rows, self.seed)
+        if state.densities is not None and state.densities.box == box:
+            rounds.densities = state.densities
+        else:
+            rounds.begin(state.draws, state.densities)
+        return rounds
+
+    def _half(self, rounds: PartRounds, half: int) -> Float[Tensor, "m j 6"]:
+        """Coefficients of the motions as one half of the images has them, from where all have come."""
+        images = rounds.images.take(self.rows[rounds.images.halves[self.rows] == half])
+        # Its own halves are those of its images that come first and second.
+        images = replace(images, halves=torch.arange(len(images), device=images.device) % 2)
+        own = PartRounds(images, rounds.model, torch.arange(len(images), device=images.device), self.seed)
+        own.densities = rounds.densities
+        for number in range(HALF_ROUNDS):
+            own.round(number)
+        return own.motions.coefficients
