@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cryoformer.parts import fit
 from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.motion import PartMotions
 from cryoformer.parts.part_files import motion_error
@@ -26,6 +27,7 @@ def begin(t: torch.Tensor) -> FitState:
 def test_a_fit_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     images, t = simulate(torch.zeros(160, 3))
     rows, held_out = torch.arange(150), torch.arange(150, 160)
+    monkeypatch.setattr(fit, "FIRST_ROUNDS", 3)
     state, path = begin(torch.from_numpy(t)), tmp_path / "state.safetensors"
     with RunLog(None) as log:
         _, whole, reached = PartFit(images, rows, held_out, log, 0).run(state)

@@ -20,7 +20,7 @@ from cryoformer.parts.rounds import DRAWS, PartModel, PartRounds
 from cryoformer.progress import RunLog
 
 FIRST_BOX = 32
-FIRST_ROUNDS, LAST_ROUNDS = 3, 1
+FIRST_ROUNDS, LAST_ROUNDS = 5, 1
 HALF_ROUNDS = 2
 
 
