@@ -100,7 +100,9 @@ def test_runs_on_halves_read_images_as_the_run_did(
 
 
 def test_network_trained_on_still_particles_gains_less(short_run: Path) -> None:
-    test = validate(short_run, ValidateOptions(nulls=3, full=True, preset="same"))["null_of_network"]
+    tests = validate(short_run, ValidateOptions(nulls=3, full=True, preset="same"))
+    test = tests["null_of_network"]
+    assert tests["parts"]["verdict"] == tests["null_of_parts"]["verdict"] == "not run"
     assert test["held_out_gain"] > test["held_out_gain_null"]
     assert test["conditioning"] > test["conditioning_null"]
     assert (short_run / "validation" / "null" / "latents.npz").exists()

@@ -14,6 +14,8 @@ TITLES = {
     "split_images": "Are the latents as certain as they claim? (split images)",
     "calibration": "Are the latents as certain as they claim? (known truth)",
     "null_of_network": "Does the network stay quiet where nothing moves?",
+    "parts": "Do both halves of the images see the parts move?",
+    "null_of_parts": "Are no parts found where nothing moves?",
     "halves": "Do two independent runs agree?",
 }
 VERDICTS = {"holds": "yes", "fails": "no", "not run": "not done"}

@@ -194,6 +194,7 @@ class PartStage:
             halves = [replace(motions, coefficients=each) for each in state.of_halves]
             error, way_error = motion_error(motions, halves, part, latents)
             known, facts = f" +- {error:.1f}", facts | {"error": error, "angstrom_error": way_error}
+            facts["halves_degrees"] = [part_motion(each, part, latents)[0] for each in halves]
         self.log.say(f"part {part + 1} turns by {angle:.0f}{known} degrees, its centre moves by {way:.0f} A")
         self.log.record(stage="part", part=part + 1, **facts)
 

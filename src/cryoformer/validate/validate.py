@@ -30,7 +30,15 @@ from cryoformer.run.run_folder import Run, RunPaths, open_run
 from cryoformer.run.train import train
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.train_config import load_config
-from cryoformer.validate import calibration, independent_runs, null_motion, null_network, null_structure, split_images
+from cryoformer.validate import (
+    calibration,
+    independent_runs,
+    null_motion,
+    null_network,
+    null_structure,
+    parts,
+    split_images,
+)
 from cryoformer.validate.outcome import Outcome, not_run
 from cryoformer.validate.validated import Validated, opened
 
@@ -108,11 +116,12 @@ def _outcomes(subject: Validated, options: ValidateOptions) -> Iterator[Outcome]
             yield not_run(null_motion.NAME, "There is no structure in the particles, so nothing that could move.")
         if run is not None:
             yield _split(subject, run, options, log)
+            yield parts.halves_outcome(run.metrics)
     if run is not None and options.truth is not None:
         yield _calibration(run, options.truth)
     # Trainings have a display of their own.
     if run is not None and options.full:
-        yield _network(subject, run, options)
+        yield from _network(subject, run, options)
     if run is not None and options.halves:
         yield _halves(subject, run, options)
 
@@ -195,15 +204,17 @@ def _half_run(subject: Validated, rows: np.ndarray, number: int, run: Run, optio
     return _trained(replace(subject.source, ind=listed, random=None, half=None), out, _settings(subject, options))
 
 
-def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
+def _network(subject: Validated, run: Run, options: ValidateOptions) -> Iterator[Outcome]:
     observed = null_network.network_gain(run.metrics)
     if observed is None:
-        return not_run(null_network.NAME, "The run's training did not complete an epoch.")
+        yield not_run(null_network.NAME, "The run's training did not complete an epoch.")
+        return
     if not null_network.can_be_simulated(subject.particles):
-        return not_run(
+        yield not_run(
             null_network.NAME,
             "Particles of several boxes or pixel sizes, or multiplied by their CTF, are not simulated.",
         )
+        return
     logger.info("run on particles that do not move")
     folder = run.path / RUNS_FOLDER
     stack = folder / "null_particles" / "particles.star"
@@ -215,9 +226,12 @@ def _network(subject: Validated, run: Run, options: ValidateOptions) -> Outcome:
     still = _trained(ParticleInput(stack), folder / "null", settings)
     null = null_network.network_gain(still.metrics)
     if null is None:
-        return not_run(null_network.NAME, "The training on particles that do not move did not complete an epoch.")
+        yield not_run(null_network.NAME, "The training on particles that do not move did not complete an epoch.")
+        return
     _, held_out = split_held_out(subject.images.part.images, subject.config.seed)
-    return null_network.network_outcome(observed, null, len(held_out))
+    yield null_network.network_outcome(observed, null, len(held_out))
+    count, of_null = (0 if each.parts is None else len(each.parts) for each in (run, still))
+    yield parts.null_outcome(count, of_null)
 
 
 def _settings(subject: Validated, options: ValidateOptions) -> dict[str, Any]:
