@@ -62,7 +62,8 @@ def settings_page() -> str:
 
 def _commands() -> dict[str, Callable[..., Any]]:
     modules = [import_module(f"cryoformer.cli.{name}") for name in COMMANDS]
-    return {name: next(vars(m)[name] for m in modules if name in vars(m)) for name in app._subcommands}
+    functions = {name: name.replace("-", "_") for name in app._subcommands}
+    return {name: next(vars(m)[own] for m in modules if own in vars(m)) for name, own in functions.items()}
 
 
 def _command(name: str, function: Callable[..., Any]) -> str:

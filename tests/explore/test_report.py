@@ -118,6 +118,17 @@ def test_null_tests_are_shown_where_run_and_asked_for_where_not(tmp_path: Path) 
         report_run(run)
 
 
+def test_a_free_energy_is_shown_with_its_caution(tmp_path: Path) -> None:
+    run = ExploredToy(tmp_path)
+    assert "Free energy" not in report_run(run).read_text()
+    facts = {"words": ["Two <wells>.", "One barrier."], "caution": "Not in equilibrium."}
+    (tmp_path / "free_energy.json").write_text(json.dumps(facts))
+    Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(tmp_path / "free_energy.png")
+    page = report_run(run).read_text()
+    for text in ("Free energy", "Two &lt;wells&gt;. One barrier.", "Not in equilibrium.", "Free energy along the path"):
+        assert text in page
+
+
 def test_without_truth_it_says_that_nothing_is_proven(tmp_path: Path) -> None:
     page = report_run(ExploredToy(tmp_path)).read_text()
     assert "nothing on this page proves that a motion is real" in page

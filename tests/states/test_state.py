@@ -11,25 +11,21 @@ import pytest
 from cryoformer.cli import main
 from cryoformer.files import read_mrc_volume
 from cryoformer.formats.load import open_particle_file
-from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.imaging.fsc import fourier_shell_correlation
 from cryoformer.run.run_folder import open_run
-from cryoformer.run.train import train
-from toy_images import BOX, PIXEL, SMALL, moving_centre, simulate, write_particles
+from toy_images import BOX, PIXEL, moving_centre
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarray]:
-    """A run on 600 images of a blob that swings, the state of one end, and where the blob is in every image."""
-    folder = tmp_path_factory.mktemp("state")
-    images = simulate(600, noise=0.7, seed=3)
-    train(ParticleInput(write_particles(images, folder)), folder / "run", overrides=dict(SMALL))
+def made(swinging_run: tuple[Path, np.ndarray]) -> tuple[Path, Path, np.ndarray]:
+    """A run on images of a blob that swings, the state of one end, and where the blob is in every image."""
+    folder, t = swinging_run[0].parent, swinging_run[1]
     latents = open_run(folder / "run").latents[:, 0]
     end = float(np.quantile(latents - latents.mean(), 0.92))
     axis = open_run(folder / "run").latents
     np.save(folder / "z.npy", axis[np.abs(latents - latents.mean() - end).argmin()])
     assert main(["state", str(folder / "run"), "--at", str(folder / "z.npy"), "-o", str(folder / "state")]) == 0
-    return folder / "run", folder / "state", images.t
+    return folder / "run", folder / "state", t
 
 
 def volume(folder: Path, name: str) -> np.ndarray:

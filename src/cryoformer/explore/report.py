@@ -49,7 +49,7 @@ from cryoformer.files import read_json, write_text
 from cryoformer.run.outlier_score import DROP_ABOVE
 
 REPORT_FILE = "report.html"
-VALIDATION_FILE = "validation.json"
+VALIDATION_FILE, FREE_ENERGY = "validation.json", "free_energy"
 
 
 def write_report(found: Findings) -> Path:
@@ -151,6 +151,8 @@ def _draw(
         figures["training"] = training_figure(run.metrics, folder / "training.png")
     if evaluation is not None:
         figures["fsc"] = fsc_figure(evaluation, folder / "fsc.png")
+    if (run.path / f"{FREE_ENERGY}.png").is_file():
+        figures["free_energy"] = run.path / f"{FREE_ENERGY}.png"
     if validation is not None and has_nulls(validation):
         figures["nulls"] = nulls_figure(validation, folder / "nulls.png")
     return figures
@@ -189,6 +191,7 @@ def _fill(
         parts=found.parts,
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),
+        free_energy=_read_json(run.path / f"{FREE_ENERGY}.json", "cryoformer free-energy"),
         settings=rows_of(run.config),
         command=repeat_command(run),
     )

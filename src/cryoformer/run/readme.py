@@ -22,6 +22,7 @@ What other commands add:
 report.html          cryoformer analyze: open it in a browser
 analysis/            cryoformer analyze: maps, states, trajectories, ChimeraX scripts
 validation.json      cryoformer validate: what the same method finds where nothing moves
+free_energy.json     cryoformer free-energy: wells, populations and barriers (.csv, .png)
 evaluation.json      cryoformer evaluate: scores against a known truth
 selections/          cryoformer view: particles picked in the viewer
 
@@ -33,6 +34,7 @@ cryoformer validate {run}                   is the motion real?
 cryoformer volumes {run} --particles 3,17 --out VOLUMES
 cryoformer select {run} --cluster 3 --out state3.star
 cryoformer select {run} --drop-outliers --out kept.star
+cryoformer state {run} --cluster 3 --out STATE3   its half maps, FSC, sharpened map and weighted particles
 cryoformer subtract {run} --part 1 --out PART    particles of a part that moves, the rest taken off
 """
 

@@ -1,0 +1,186 @@
+"""Free energies whose truth is known: how often intervals hold it, directly and by way of images.
+
+    python benchmarks/free_energy.py [--sets 24] [--bootstraps 100]
+    python benchmarks/free_energy.py --run RUN --truth TRUTH --cut 0.52 --law 0.65
+
+Direct: places of 1,500 particles are drawn from a known free energy, and estimates of them with known Gaussian errors.
+Each set is deconvolved and its 95 % intervals compared with the truth: the population left of the pass, both barriers,
+and F place by place (where it is below 4 kT). Whole way: `free-energy` on a run of simulated images. The truth's `t` of
+the particles places the cut on the path (where the typical particle of that t lies), and says how many lie left of it.
+Written to benchmarks/results/free_energy.json.
+"""
+
+import argparse
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoformer.states.deconvolution import PathLikelihood
+from cryoformer.states.free_energy import RESOLUTION, FreeEnergy, free_energy, population_between, smoothing
+
+RESULT = Path("benchmarks/results/free_energy.json")
+PLACES, FINE, PARTICLES, ERROR = 48, 16, 1500, 0.08
+LEVELS = (2.5, 97.5)
+BELOW = 4.0
+# Wells as (share, middle, deviation), and a flat share.
+LAWS: dict[str, tuple[list[tuple[float, float, float]], float]] = {
+    "two wells": ([(0.65, 0.3, 0.08), (0.35, 0.72, 0.06)], 0.0),
+    "shallow": ([(0.6, 0.35, 0.12), (0.4, 0.7, 0.1)], 0.1),
+    "flat": ([], 1.0),
+}
+
+
+def main() -> None:
+    """Parse, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=24)
+    parser.add_argument("--bootstraps", type=int, default=100)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--truth", type=Path)
+    parser.add_argument(
+        "--cut", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="t at which shares are compared"
+    )
+    parser.add_argument("--law", type=float, nargs="+", help="the law's own share left of each cut")
+    parser.add_argument("--name", default="images")
+    arguments = parser.parse_args()
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    if arguments.run is None:
+        started = time.perf_counter()
+        result["direct"] = {name: coverage(name, arguments.sets, arguments.bootstraps) for name in LAWS}
+        result["direct"] |= {
+            "particles": PARTICLES, "error": ERROR, "bootstraps": arguments.bootstraps,
+            "seconds": round(time.perf_counter() - started),
+        }  # fmt: skip
+    else:
+        found = whole_way(arguments.run, arguments.truth, arguments.cut, arguments.law)
+        result[arguments.name] = found
+        print(json.dumps(found, indent=1))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def law(name: str, along: np.ndarray) -> np.ndarray:
+    """Shares at these places."""
+    wells, flat = LAWS[name]
+    density = flat + sum(share * np.exp(-0.5 * ((along - at) / wide) ** 2) / wide for share, at, wide in wells)
+    return np.asarray(density / density.sum() if np.ndim(density) else np.full(len(along), 1.0 / len(along)))
+
+
+def one_set(name: str, seed: int, bootstraps: int) -> FreeEnergy:
+    """Draw particles and estimates, and deconvolve them."""
+    rng = np.random.default_rng((seed, 77))
+    fine = (np.arange(PLACES * FINE) + 0.5) / (PLACES * FINE)
+    errors = ERROR * np.exp(0.3 * rng.standard_normal(PARTICLES))
+    estimates = rng.choice(fine, PARTICLES, p=law(name, fine)) + errors * rng.standard_normal(PARTICLES)
+    along = (np.arange(PLACES) + 0.5) / PLACES
+    logs = -0.5 * ((estimates[:, None] - along) / errors[:, None]) ** 2
+    return free_energy(PathLikelihood.from_logarithms(logs, np.ones(PLACES)), bootstraps=bootstraps, seed=seed)
+
+
+def smoothed_law(shares: np.ndarray) -> np.ndarray:
+    """Shares at the resolution that free energies are told at, for the typical uncertainty of these particles."""
+    uncertainty = one_set("flat", 0, 1).uncertainty
+    lengths = np.full(PLACES, 1.0 / PLACES)
+    return np.asarray(smoothing(lengths, RESOLUTION * uncertainty) @ shares)
+
+
+def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
+    """How often the intervals hold the truth, with the mean error and its scatter."""
+    fine = (np.arange(PLACES * FINE) + 0.5) / (PLACES * FINE)
+    shares = law(name, fine).reshape(PLACES, FINE).sum(axis=1)
+    # The pass between the two wells, and the wells; of a flat law, the middle and the quarters.
+    left, right = (0.3, 0.72) if name == "two wells" else (0.35, 0.7) if name == "shallow" else (0.25, 0.75)
+    a, b = int(left * PLACES), int(right * PLACES)
+    energy = -np.log(smoothed_law(shares))
+    top = a + int(energy[a:b].argmax()) if name != "flat" else PLACES // 2
+    true = {
+        "population": float(shares[:top].sum()),
+        "barrier over left": float(energy[top] - energy[a]),
+        "barrier over right": float(energy[top] - energy[b]),
+    }
+    held: dict[str, list[bool]] = {key: [] for key in true}
+    errors: dict[str, list[float]] = {key: [] for key in true}
+    places, wells = [], []
+    for seed in range(sets):
+        found = one_set(name, seed, bootstraps)
+        estimates = {"population": population_between(found, 0, top)}
+        values = {
+            "population": (estimates["population"].value, estimates["population"].low, estimates["population"].high)
+        }
+        for key, low in (("barrier over left", a), ("barrier over right", b)):
+            samples = found.samples[:, top] - found.samples[:, low]
+            values[key] = (float(found.energy[top] - found.energy[low]), *np.percentile(samples, LEVELS))
+        for key, (value, low, high) in values.items():
+            held[key].append(low <= true[key] <= high)
+            errors[key].append(value - true[key])
+        # F has no zero of its own: laid on the truth where particles are.
+        shift = float((energy - found.energy) @ shares)
+        inside = (found.low + shift <= energy) & (energy <= found.high + shift)
+        places.append(float(inside[energy - energy.min() < BELOW].mean()))
+        wells.append(len(found.wells))
+        print(name, seed, values, len(found.wells), flush=True)
+    return {
+        "truth": {key: round(value, 3) for key, value in true.items()},
+        "held": {key: round(float(np.mean(each)), 3) for key, each in held.items()},
+        "mean error": {key: round(float(np.mean(each)), 3) for key, each in errors.items()},
+        "scatter": {key: round(float(np.std(each)), 3) for key, each in errors.items()},
+        "held place by place": round(float(np.mean(places)), 3),
+        "wells found": {str(count): wells.count(count) for count in sorted(set(wells))},
+        "sets": sets,
+    }
+
+
+def whole_way(run: Path, truth: Path, cuts: list[float], laws: list[float] | None) -> dict[str, Any]:
+    """`free-energy` on a run, and the shares of the particles left of some t."""
+    from cryoformer.imaging.grids import resample_volume
+    from cryoformer.run.images import images_of_run
+    from cryoformer.run.run_folder import RunPaths, open_run
+    from cryoformer.states.curve import read_along_curve
+    from cryoformer.states.free_energy_files import BOX, in_words
+    from cryoformer.states.path import even_path, path_line
+
+    started, finished = time.perf_counter(), open_run(run)
+    t = np.load(truth / "truth.npz")["t"][RunPaths(run).read_rows(len(finished.latents))]
+    line, name = path_line(finished.latents)
+    with images_of_run(finished) as (images, _):
+        box = min(BOX, images.box)
+        path = even_path(finished, line, name, box)
+        window = resample_volume(finished.model.window, box).clamp(0, 1)
+        reading = read_along_curve(images.crop(box), path.volumes, window)
+    readings = [reading.under(0), reading.under(1)]
+    found = free_energy(reading.unseen(), readings=readings, fold=reading.halves)
+    posterior = reading.unseen().likelihood * found.populations
+    mean = posterior @ found.along / posterior.sum(axis=1)
+    if np.corrcoef(mean, t)[0, 1] < 0:
+        t = 1.0 - t
+        cuts, laws = [1.0 - cut for cut in cuts], None if laws is None else [1.0 - share for share in laws]
+    edges = np.quantile(t, np.linspace(0, 1, 31))
+    middles = np.array([np.median(mean[(t >= a) & (t <= b)]) for a, b in pairwise(edges)])
+    rows = []
+    for number, cut in enumerate(cuts):
+        place = float(np.interp(cut, (edges[1:] + edges[:-1]) / 2, middles))
+        share = population_between(found, 0, int(np.searchsorted(found.along, place)))
+        row = {"t": round(cut, 3), "place": round(place, 3), "true share": round(float((t < cut).mean()), 3)}
+        row |= {"law": laws[number]} if laws else {}
+        rows.append(row | {key: round(value, 3) for key, value in vars(share).items()})
+    histogram = np.histogram(mean, bins=np.concatenate([[0.0], np.cumsum(found.lengths)]))[0] / len(mean)
+    return {
+        "particles": len(t),
+        "shares": rows,
+        "words": in_words(found, name),
+        "uncertainty of a particle": round(found.uncertainty, 3),
+        "range of F, kT": round(float(np.ptp(found.energy)), 2),
+        "range of -log of a histogram of means, kT": round(float(np.ptp(-np.log(np.maximum(histogram, 1e-4)))), 2),
+        "F": found.energy.round(2).tolist(),
+        "low": found.low.round(2).tolist(),
+        "high": found.high.round(2).tolist(),
+        "along": found.along.round(3).tolist(),
+        "seconds": round(time.perf_counter() - started),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Wells, populations and barriers with their intervals; and the command, from images to its files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryoformer.cli import main
+from cryoformer.states.deconvolution import PathLikelihood
+from cryoformer.states.free_energy import (
+    RESOLUTION,
+    FreeEnergy,
+    Well,
+    free_energy,
+    population_between,
+    smoothing,
+    wells_and_barriers,
+)
+from states.test_deconvolution import ALONG, PLACES, observed, two_wells
+
+
+@pytest.fixture(scope="module")
+def double() -> FreeEnergy:
+    return free_energy(observed(two_wells(), 0.1, 1500, seed=5)[0], bootstraps=60)
+
+
+def truth_as_told(found: FreeEnergy) -> np.ndarray:
+    """The law at the resolution that free energies are told at."""
+    lengths = np.full(PLACES, 1 / PLACES)
+    return -np.log(smoothing(lengths, RESOLUTION * found.uncertainty) @ two_wells())
+
+
+def test_populations_and_barriers_of_two_wells(double: FreeEnergy) -> None:
+    truth = truth_as_told(double)
+    left, right = double.wells
+    (barrier,) = double.barriers
+    assert double.along[left.place] == pytest.approx(0.25, abs=0.06)
+    assert double.along[right.place] == pytest.approx(0.75, abs=0.06)
+    assert left.population.low <= 0.7 <= left.population.high
+    assert left.population.value + right.population.value == pytest.approx(1.0)
+    assert 0.02 < left.population.high - left.population.low < 0.1
+    height = float(truth[16] - truth[8])
+    assert barrier.over_left.value == pytest.approx(height, abs=1.0)
+    assert barrier.over_left.low > 1.0
+
+
+def test_interval_holds_the_truth_place_by_place(double: FreeEnergy) -> None:
+    truth, shares = truth_as_told(double), two_wells()
+    shift = float((truth - double.energy) @ shares)
+    inside = (double.low + shift <= truth) & (truth <= double.high + shift)
+    assert inside[truth - truth.min() < 3].mean() > 0.7
+    assert (double.low <= double.high).all()
+
+
+def test_population_of_a_stretch(double: FreeEnergy) -> None:
+    everything, half = population_between(double, 0, PLACES), population_between(double, 0, 16)
+    assert (everything.value, everything.low, everything.high) == pytest.approx((1, 1, 1))
+    assert half.low <= 0.7 <= half.high
+
+
+def test_without_wells_none_are_found() -> None:
+    for seed in range(3):
+        found = free_energy(observed(np.full(PLACES, 1 / PLACES), 0.1, 1000, seed)[0], bootstraps=40)
+        assert len(found.wells) == 1
+        assert not found.barriers
+
+
+def wells_of(energy: np.ndarray, scatter: float, least_width: float) -> list[Well]:
+    images = PathLikelihood(np.ones((1, len(energy))), np.full(len(energy), 1 / len(energy)))
+    samples = energy + scatter * np.random.default_rng(0).standard_normal((400, len(energy)))
+    return wells_and_barriers(images, energy, samples, least_width)[0]
+
+
+def test_a_well_is_deep_sure_and_as_wide_as_the_images_can_tell() -> None:
+    narrow = np.where(np.abs(ALONG - 0.25) < 0.04, 0.0, 2 * (1 - np.cos(4 * np.pi * ALONG)))
+    assert len(wells_of(narrow, 0.1, 0.05)) == 4
+    assert [well.place for well in wells_of(narrow, 0.1, 0.12)] == [0, 16, 31]
+    waves = 1 - np.cos(4 * np.pi * ALONG)
+    assert len(wells_of(waves, 0.1, 0.1)) == 3  # one in the middle, half a well at each end
+    assert len(wells_of(0.4 * waves, 0.1, 0.1)) == 1  # less than 1 kT
+    assert len(wells_of(waves, 2.0, 0.1)) == 1  # no more than the samples scatter
+
+
+def test_more_particles_narrow_the_intervals() -> None:
+    few, many = (free_energy(observed(two_wells(), 0.1, n)[0], bootstraps=40).wells[0].population for n in (300, 4800))
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+
+
+def test_command_writes_what_it_finds(
+    swinging_run: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blob is anywhere with the same probability, which a histogram of latents would not show at its ends."""
+    run, t = swinging_run
+    assert main(["free-energy", str(run), "--out", str(tmp_path), "--bootstraps", "40"]) == 0
+    assert "no barrier of 1 kT or more is certain" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "free_energy.json").read_text())
+    populations = np.array(facts["populations"])
+    assert populations.sum() == pytest.approx(1.0)
+    # The middle of the path is the middle of the swing.
+    middle = populations[np.abs(np.array(facts["along"]) - 0.5) < 0.25].sum()
+    assert middle == pytest.approx(((t > 0.25) & (t < 0.75)).mean(), abs=0.12)
+    assert (tmp_path / "free_energy.png").stat().st_size > 10_000
+    table = (tmp_path / "free_energy.csv").read_text().splitlines()
+    assert table[0].startswith("along,free_energy_kt,low,high,population,length,latent_0")
+    assert len(table) == 1 + len(facts["along"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--component", "1", "--between", "0", "1"], "give one of --component, --between and --points"),
+        (["--component", "9"], "--component 9: the run has components 1 to"),
+        (["--between", "0", "5000"], "there is no particle 5000; the run has 600"),
+        (["--bootstraps", "10"], "--bootstraps 10: expected 40 or more"),
+        (["--points", "none.npy"], "--points none.npy: cannot be read"),
+    ],
+)
+def test_what_cannot_be(
+    swinging_run: tuple[Path, np.ndarray],
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["free-energy", str(swinging_run[0]), "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
