@@ -64,7 +64,7 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     assert not re.search(r"https?:|fetch\(|import\(|XMLHttpRequest", page)
     assert {p.name for p in (run.path / "figures").iterdir()} == {
         "morph.png", "motion.gif", "landscape.png", "training.png", "fsc.png", "resolution.png", "parts.png",
-        "state_01.png", "state_02.png", "state_03.png",
+        "state_01.png", "state_02.png", "state_03.png", "outliers.png",
     }  # fmt: skip
 
 
