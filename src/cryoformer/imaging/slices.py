@@ -89,10 +89,18 @@ def interpolate_slices(plane: SlicePlane, rotations: Float[Tensor, "b 3 3"]) -> 
     fx, fy, fz = k.sub_(low).unbind(1)
     # Negative frequencies stand in the upper half of their axis.
     z_low, z_high, y_low, y_high = (torch.where(i < 0, i + side, i) for i in (z, z + 1, y, y + 1))
-    rows = [(i * side + j) * (side // 2 + 1) + x for i in (z_low, z_high) for j in (y_low, y_high)]
-    shares = [wz * wy for wz in (1 - fz, fz) for wy in (1 - fy, fy)]
-    index = torch.stack([row + dx for row in rows for dx in (0, 1)], dim=-1)
-    weight = torch.stack([share * wx for share in shares for wx in (1 - fx, fx)], dim=-1)
+    # Written where it stays: corners that are made one by one and stacked take three times as long.
+    index = x.new_empty(*x.shape, 8)
+    weight = fx.new_empty(*fx.shape, 8)
+    corner, gx = 0, 1 - fx
+    for plane_row, wz in ((z_low * side, 1 - fz), (z_high * side, fz)):
+        for row, wy in ((y_low, 1 - fy), (y_high, fy)):
+            first, share = ((plane_row + row) * (side // 2 + 1)).add_(x), wz * wy
+            index[..., corner] = first
+            torch.add(first, 1, out=index[..., corner + 1])
+            torch.mul(share, gx, out=weight[..., corner])
+            torch.mul(share, fx, out=weight[..., corner + 1])
+            corner += 2
     return SliceInterpolation(index, weight, mirror)
 
 
