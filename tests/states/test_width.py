@@ -60,3 +60,10 @@ def test_posteriors_that_say_nothing_leave_all_particles() -> None:
     (only,) = widths(0.01 * rng.standard_normal((500, 2)), np.tile(np.eye(2), (500, 1, 1)))
     assert only.effective == 500
     assert np.isinf(only.deviation)
+
+
+def test_latents_of_a_run_without_motion_leave_all_particles() -> None:
+    """They differ by rounding, and so do their covariances from nothing."""
+    rng = np.random.default_rng(0)
+    (only,) = widths(1e-13 * rng.standard_normal((500, 1)), -1e-17 * np.ones((500, 1, 1)))
+    assert only.effective == 500

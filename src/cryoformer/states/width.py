@@ -25,6 +25,8 @@ LEAST_PARTICLES = 80.0
 WITHIN = 0.01
 # Widths that leave nearly all particles are all alike.
 MOST = 0.8
+# Latents have a prior of deviation 1: what differs by less than this does not differ.
+LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def widths(away: Float[np.ndarray, "n q"], covariance: Float[np.ndarray, "n q q"
     """
     count = len(away)
     everything = Width(np.inf, np.ones(count), float(count))
+    if np.ptp(away, axis=0).max() < LEAST_SPREAD:
+        return [everything]
     narrowest = _width(away, covariance, min(LEAST_PARTICLES, count))
     if narrowest.effective > MOST * count:
         return [everything]
