@@ -155,7 +155,7 @@ def _in_words(run: Run, state: State, selected: dict[str, Any], out: Path) -> st
     elif state.maps.chosen == len(state.candidates) - 1:
         lines.append("No part of the particles gives a better map of the region that moves than all of them.")
     off = _off_place(run, state)
-    if off > 1.0:
+    if off > 1.0 and len(state.candidates) > 1:
         lines.append(
             f"The particles that count are {off:.1f} times their own spread away from this place: none are nearer."
         )
