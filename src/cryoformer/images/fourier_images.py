@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.images.shard import Shard
 from cryoformer.imaging.fourier import crop_fourier, frequencies, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
@@ -81,6 +82,10 @@ class Images(ABC):
 
         Outside the Nyquist circle nothing is predicted.
         """
+
+    @abstractmethod
+    def minus_motion(self, motion: LinearMotion) -> "Images":
+        """The same images without what a linear model (of all images, at their box) says of every one."""
 
     @abstractmethod
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "Images":
@@ -185,6 +190,12 @@ class FourierImages(Images):
 
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "FourierImages":
         return replace(self, ctf=self.ctf * contrast[self.part.start : self.part.stop, None, None])
+
+    def minus_motion(self, motion: LinearMotion) -> "FourierImages":
+        here, left = motion.of(slice(self.part.start, self.part.stop)).ready(), self.coefficients.clone()
+        for rows in self.every():
+            left[rows] -= here.project(self.views(rows), rows) * self.ctf[rows]
+        return replace(self, coefficients=left)
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "FourierImages":
         projector = SliceProjector(volume)

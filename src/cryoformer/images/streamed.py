@@ -19,6 +19,7 @@ from cryoformer.communication import ALONE, Processes
 from cryoformer.device import usable_device
 from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
 from cryoformer.images.half_plane_file import HalfPlaneFile
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.images.preparation import PreparedParticles
 from cryoformer.images.settings import ImageSettings
 from cryoformer.images.shard import Shard
@@ -43,6 +44,7 @@ class StreamedImages(Images):
         cache: folder for caches.
         subtracted: a density that is subtracted from every image, or None.
         contrast: of every image here, as a factor of its CTF; None for 1.
+        motion: what is taken off every image here, or None.
     """
 
     prepared: PreparedParticles
@@ -51,6 +53,7 @@ class StreamedImages(Images):
     cache: Path
     subtracted: SliceProjector | None = field(default=None, repr=False)
     contrast: Float[Tensor, " n"] | None = None
+    motion: LinearMotion | None = field(default=None, repr=False)
 
     @property
     def box(self) -> int:
@@ -65,6 +68,8 @@ class StreamedImages(Images):
         here = rows.cpu()
         coefficients = (self.cached or self.prepared).read(here).to(self.device)
         ctf = self._transfer(rows, self.box)
+        if self.motion is not None:
+            coefficients = coefficients - self.motion.project(self.views(rows), rows) * ctf
         if self.subtracted is not None:
             coefficients = coefficients - self.subtracted.project(self.views(rows)) * ctf
         return self._with(rows, coefficients, ctf)
@@ -103,17 +108,22 @@ class StreamedImages(Images):
             cached=HalfPlaneFile(self.cache / f"half_planes_{box}.f16", len(self), box),
             noise_power=self.noise_power[: box // 2 + 1],
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
+            motion=None if self.motion is None else self.motion.crop(box),
         )
         if in_memory_bytes(len(self), box) <= self.memory_bytes:
             return replace(self._gathered(self._all(), smaller), shard=self.shard)
         assert smaller.cached is not None
         if not smaller.cached.path.exists():
-            batches = self.batches(self.every())
+            # What is on disk are the images as they are.
+            batches = replace(self, motion=None).batches(self.every())
             smaller.cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in batches)
         return smaller
 
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "StreamedImages":
         return replace(self, contrast=contrast[self.part.start : self.part.stop])
+
+    def minus_motion(self, motion: LinearMotion) -> "StreamedImages":
+        return replace(self, motion=motion.of(slice(self.part.start, self.part.stop)).ready())
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
         return replace(self, subtracted=SliceProjector(volume))

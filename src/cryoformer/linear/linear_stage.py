@@ -8,10 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images, checkerboard
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.imaging.grids import crop_volume, enlarge_volume, resample_volume
 from cryoformer.imaging.slices import shell_power, volume_from_fourier
 from cryoformer.linear.consensus import Consensus
-from cryoformer.linear.focus import motions_within
+from cryoformer.linear.focus import divide
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, fitted_occupancy, flexible_region, soft_edge
 from cryoformer.linear.ppca import PPCA, ContrastPrior, component_precision, expectation, fit_ppca, linear_volumes
 from cryoformer.linear.ppca_settings import PPCASettings
@@ -37,6 +38,20 @@ class LinearStage:
     density_scale: Float[Tensor, ""]
     # Of every image, of mean 1; None for a run of version 0.1.0.
     contrast: Float[Tensor, " n"] | None = None
+    # With a focus, what moves outside of it: taken off the images before anything else is made of them.
+    elsewhere: Float[Tensor, "q d d d"] | None = None
+    elsewhere_latents: Float[Tensor, "n q"] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As a checkpoint holds them."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
+    @property
+    def off_focus(self) -> LinearMotion | None:
+        """What moves outside of the focus."""
+        if self.elsewhere is None or self.elsewhere_latents is None:
+            return None
+        return LinearMotion(self.elsewhere, self.elsewhere_latents)
 
 
 def fit_linear_stage(
@@ -59,14 +74,22 @@ def fit_linear_stage(
     used = torch.arange(images.part.total, device=images.device) if rows is None else rows
     here = regions.at(low.box)
     occupancy = fitted_occupancy(low, consensus, used) if here.solvent is None else here.solvent
-    ppca = _fit(low, mean, occupancy, settings, seed, log, used, here)
+    ppca, elsewhere = _fit(low, mean, occupancy, settings, seed, log, used, here)
     gather = images.part.processes.gather
     contrast = _contrast(ppca, images, used, log)
     low, images = low.with_contrast(contrast), images.with_contrast(contrast)
     ppca = replace(ppca, contrast=None, contrast_prior=ContrastPrior())
+    if elsewhere is not None:
+        elsewhere = replace(elsewhere, contrast=None, contrast_prior=ContrastPrior())
+        low = low.minus_motion(LinearMotion(elsewhere.basis, gather(elsewhere.latents)))
     flexible = _flexible(low.draw(drawn_rows(used, settings.images, seed)), ppca, occupancy, here)
     occupancy = torch.maximum(occupancy, flexible) if here.solvent is None else occupancy
     full_occupancy = resample_volume(occupancy, images.box) if regions.solvent is None else regions.solvent
+    off: dict[str, Tensor] = {}
+    if elsewhere is not None and regions.moving is not None:
+        outside = at_full_box(images, elsewhere, consensus.volume, full_occupancy, moving=1 - regions.moving)
+        off = {"elsewhere": outside.basis, "elsewhere_latents": gather(elsewhere.latents)}
+        images = images.minus_motion(LinearMotion(*off.values()))
     full = at_full_box(images, ppca, consensus.volume, full_occupancy, moving=regions.moving)
     ppca = replace(ppca, latents=gather(ppca.latents), covariance=gather(ppca.covariance))
     ratio = (images.box / low.box) ** 3
@@ -91,6 +114,7 @@ def fit_linear_stage(
         flexible=resample_volume(flexible, images.box),
         density_scale=deviation,
         contrast=contrast,
+        **off,
     )
 
 
@@ -114,8 +138,8 @@ def _fit(
     log: RunLog,
     rows: Tensor,
     regions: Regions,
-) -> PPCA:
-    """EM over (a draw of) ``rows``; latents of all images that are here.
+) -> tuple[PPCA, PPCA | None]:
+    """EM over (a draw of) ``rows``; latents of all images that are here. And what moves that is not to be looked at.
 
     With a focus, all motion is looked for at first, so that motion elsewhere is no noise to what is looked at, and the
     motions that lie in the focus are kept. Where none does, components may be there alone from the start.
@@ -144,15 +168,16 @@ def _fit(
 
     every = fitted(None)
     if regions.moving is None:
-        return every
-    kept, shares = motions_within(every, regions.moving, processes)
-    said = ", ".join(f"{100 * share:.0f} %" for share in shares)
-    log.record(stage="focus", shares=shares, kept=0 if kept is None else kept.dimension)
-    if kept is not None:
-        log.say(f"shares of the motions that lie in the focus: {said}; {kept.dimension} of {len(shares)} are kept")
-        return kept
+        return every, None
+    found = divide(every, regions.moving, processes)
+    said = ", ".join(f"{100 * share:.0f} %" for share in found.shares)
+    log.record(stage="focus", shares=found.shares, kept=0 if found.within is None else found.within.dimension)
+    if found.within is not None:
+        kept = f"{found.within.dimension} of {len(found.shares)} are kept"
+        log.say(f"shares of the motions that lie in the focus: {said}; {kept}")
+        return found.within, found.elsewhere
     log.say(f"shares of the motions that lie in the focus: {said}; none does, so motion is looked for there alone")
-    return fitted(regions.moving)
+    return fitted(regions.moving), None
 
 
 def drawn_rows(rows: Int[Tensor, " m"], most: int, seed: int) -> Int[Tensor, " d"]:

@@ -36,6 +36,7 @@ from cryoformer.decode.volume_source import VolumeSource, linear_decoder
 from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
 from cryoformer.formats.particle_input import reopen
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.parts.moving_density import MovingDensity
 
 
@@ -174,9 +175,15 @@ class Run(VolumeSource):
         self.consensus: Float[np.ndarray, "d d d"] = consensus["volume"].numpy()
         self.half_maps: Float[np.ndarray, "2 d d d"] = consensus["halves"].numpy()
         self.subspace: VolumeSource | None = None
+        # What moves outside of the focus, where there is one: it was taken off the images.
+        self.off_focus: LinearMotion | None = None
         self.contrast: Float[np.ndarray, " n"] = np.ones(len(self.latents), dtype=np.float32)
         if paths.checkpoint("subspace").exists():
             linear = {name: tensor.numpy() for name, tensor in load_tensors(paths.checkpoint("subspace"))[0].items()}
+            if "elsewhere" in linear:
+                self.off_focus = LinearMotion(
+                    *(torch.from_numpy(linear[name]) for name in ("elsewhere", "elsewhere_latents"))
+                )
             decode = linear_decoder(linear["mean"], linear["basis"])
             self.contrast = linear.get("contrast", self.contrast)
             self.subspace = VolumeSource("subspace", linear["latents"], decode)

@@ -97,6 +97,8 @@ class Reconstruction:
             start = self._start(images, consensus)
             if start.contrast is not None:
                 images = as_seen.with_contrast(start.contrast)
+            if start.off_focus is not None:
+                images = images.minus_motion(start.off_focus)
             schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
@@ -198,11 +200,11 @@ class Reconstruction:
             rows.to(images.device),
             self.regions,
         )
-        linear = LinearStage(**self.processes.tensors_of_first(dict(vars(found))))
+        linear = LinearStage(**self.processes.tensors_of_first(found.tensors()))
         if self.main:
             self._write_volume("occupancy", linear.occupancy, images)
             self._write_volume("flexible", linear.flexible, images)
-            save_tensors(path, dict(vars(linear)), {})
+            save_tensors(path, linear.tensors(), {})
         return linear
 
     def _parts(self, images: Images, trained: TrainingState, start: Start) -> FoundParts | None:

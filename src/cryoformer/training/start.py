@@ -9,6 +9,7 @@ from torch import Tensor
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.factory import new_model, new_network
 from cryoformer.images.fourier_images import Images
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.imaging.grids import resample_volume
 from cryoformer.imaging.slices import shell_power
 from cryoformer.linear.consensus import Consensus
@@ -34,6 +35,7 @@ class Start:
         latents, covariance: of every image; None where the network reads the images themselves.
         posterior: whether the latents are posterior means, of that covariance.
         contrast: of every image, where it is known.
+        off_focus: what moves outside of the focus, to be taken off the images.
     """
 
     occupancy: Float[Tensor, "d d d"]
@@ -44,6 +46,7 @@ class Start:
     covariance: Float[Tensor, "n k k"] | None
     posterior: bool
     contrast: Float[Tensor, " n"] | None = None
+    off_focus: LinearMotion | None = None
 
     def model(self, consensus: Float[Tensor, "d d d"], pixel_size: float, config: TrainConfig) -> ConformationModel:
         """An untrained network over the points to decode; the consensus is its static density (``config.base``)."""
@@ -82,6 +85,7 @@ def ppca_start(
         covariance=None if reads_images else linear.covariance,
         posterior=not reads_images,
         contrast=linear.contrast,
+        off_focus=linear.off_focus,
     )
 
 

@@ -96,6 +96,8 @@ def _ready(
 ) -> Validated:
     if run is not None:
         images = images.with_contrast(torch.from_numpy(run.contrast))
+        if run.off_focus is not None:
+            images = images.minus_motion(run.off_focus)
     low = images.crop(min(config.subspace.box, images.box))
     most = min(config.subspace.images, len(low))
     order = torch.randperm(len(low), generator=torch.Generator().manual_seed(config.seed + 3))[:most].sort().values

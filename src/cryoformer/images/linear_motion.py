@@ -1,0 +1,45 @@
+"""What a linear model says moves in every image, as the images show it: taken off where it is not to be looked at."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from cryoformer.imaging.grids import crop_volume
+from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+
+
+@dataclass(frozen=True)
+class LinearMotion:
+    """Densities sum_j z_ij U_j of n images.
+
+    Attributes:
+        basis: U [q, D, D, D].
+        latents: z [n, q].
+    """
+
+    basis: Float[Tensor, "q d d d"]
+    latents: Float[Tensor, "n q"]
+    _table: Float[Tensor, "v q2"] | None = field(default=None, repr=False, compare=False)
+
+    def ready(self) -> "LinearMotion":
+        """With the transforms of its volumes as rows, which every projection reads."""
+        spectra = torch.stack([fourier_from_volume(volume).reshape(-1) for volume in self.basis], dim=1)
+        return replace(self, _table=torch.cat([spectra.real, spectra.imag], dim=1))
+
+    @torch.no_grad()
+    def project(self, views: Float[Tensor, "b 3 3"], rows: Int[Tensor, " b"]) -> Complex[Tensor, "b d h"]:
+        """What these images show of it, without CTF."""
+        assert self._table is not None
+        plane = SlicePlane.of_box(self.basis.shape[-1], views.device)
+        slices = extract_slices(self._table, interpolate_slices(plane, views), len(self.basis))
+        return plane.put((slices @ self.latents[rows].to(slices.dtype)[:, :, None])[..., 0])
+
+    def crop(self, box: int) -> "LinearMotion":
+        """The same at a smaller box."""
+        return LinearMotion(torch.stack([crop_volume(volume, box) for volume in self.basis]), self.latents).ready()
+
+    def of(self, rows: slice) -> "LinearMotion":
+        """The same of some of the images."""
+        return replace(self, latents=self.latents[rows])
