@@ -1,6 +1,6 @@
 """How well a run's outlier score finds what is no particle of the molecule.
 
-    python benchmarks/junk.py [--out DIR] [--images 3000] [--snr 0.1] [--share 0.15] [--refined] [--json FILE]
+    python benchmarks/junk.py [--out DIR] [--images 3000] [--snr 0.1] [--share 0.15] [--json FILE]
 
 Adenylate kinase as it opens (64 x 64 pixels of 2.2 A), mixed in equal shares with
 
@@ -9,8 +9,7 @@ Adenylate kinase as it opens (64 x 64 pixels of 2.2 A), mixed in equal shares wi
     off_centre  the molecule itself, 8 to 14 pixels off along one axis or both, which the file does not say
 
 all at the same noise. Poses are the true ones, those of the other molecule in its own frame, so that it is a second
-state to a run; with ``--refined`` every image, junk too, has then been through `cryoformer refine --search global`, so
-that junk is where it resembles the molecule most. The run is made with default settings, but for parts, and knows
+state to a run. The run is made with default settings, but for parts, and knows
 nothing of what is what. Reported: ROC AUC of the score for all junk and for each kind, what `select
 --drop-outliers` drops, and AUC of simpler statistics: chi squared of the residual, correlation with the projection,
 contrast. What is done in DIR is not done again.
@@ -61,7 +60,6 @@ def main() -> None:
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--share", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--refined", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -79,11 +77,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if not particles.exists():
         mix(options, mixed)
     kind = np.load(mixed / "kind.npy")
-    if options.refined:
-        refined = options.out / "refined"
-        if not (refined / "particles.star").exists():
-            command("refine", particles, "--out", refined, "--search", "global")
-        particles = refined / "particles.star"
     run = options.out / "run"
     if not (run / "latents.npz").exists():
         command("train", particles, "--out", run, "--set", "parts=0")
@@ -92,7 +85,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "box": BOX,
         "snr": options.snr,
         "junk": {name: int((kind == number).sum()) for number, name in enumerate(KINDS) if number},
-        "poses": "refined, junk too" if options.refined else "drawn",
         "seed": options.seed,
         **scores(run, kind),
     }

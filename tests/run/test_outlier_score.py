@@ -101,3 +101,26 @@ def test_latents_far_out_are_compared_with_the_middle():
     # All others have a state of their own neighbourhood.
     usual = (latents.abs() < 2).all(dim=1)
     assert float((centres[of_image[usual]] - latents[usual]).norm(dim=1).max()) < 1.5
+
+
+def test_a_faint_state_of_its_own_is_no_excuse(still):
+    """Empty images may make a run a state of weak density, which fits them."""
+
+    class Faint(ConformationModel):
+        """The first latent scales the density."""
+
+        def decode(self, points, latents):
+            whole = self.dense.reshape(-1)[points.voxels] / points.volume_ratio
+            return whole * (1 + latents[:, :1])
+
+    images, density = with_junk(still, "noise"), still.density(0.5)
+    made = model(torch.zeros_like(density))
+    made.window = torch.ones_like(density)
+    made.__class__, made.dense = Faint, density
+    latents = 0.4 * torch.randn(600, 2, generator=torch.Generator().manual_seed(4))
+    # Not so far out that they would be told by that.
+    latents[:JUNK, 0] = -0.9
+    found = outlier_scores(images, made, latents, torch.arange(0, 600, 3), seed=0).numpy()
+    assert (found[:JUNK] > DROP_ABOVE).mean() > 0.8
+    # Their latents are drawn here, and not what their images show.
+    assert (found[JUNK:] > DROP_ABOVE).mean() < 0.1

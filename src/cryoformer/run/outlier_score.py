@@ -18,8 +18,8 @@ and their scatter what one standard deviation is; m and c come from them too. A 
 a large positive one.
 
 Junk is part of what the model was made from: a few hundred images of another molecule may be a state of their own to
-it, far from all others, that fits them well. So an image whose latent lies far out is compared with the state in the
-middle.
+it, far from all others, that fits them well; empty images, a faint one. So every image is compared with the state in
+the middle too, those whose latents lie far out with that alone, and the worse score counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,6 +45,8 @@ REACH = 2.5
 # Contrasts scatter by as much at least and at most, as far as the score knows.
 CONTRAST_SPREADS = (0.02, 0.5)
 MOST_CALIBRATED = 2000
+# That the score of an image is made of.
+SUMS = 7
 DROP_ABOVE = 4.0
 """Images above this score are dropped, unless another is asked for: of good ones, one in thirty thousand."""
 
@@ -70,30 +72,33 @@ def outlier_scores(
     low, part = images.crop(min(images.box, LATENT_BOX)), images.part
     centres, of_image = _states(latents, seed)
     mine = of_image[part.start : part.stop]
-    found = latents.new_zeros(len(low), 7)
-    power, done = None, 0
+    found, done, middle, power = latents.new_zeros(len(low), 2, SUMS), 0, None, None
     for number, density in enumerate(_densities(decoder, centres, low.box)):
-        # All states have the same spectrum, for this purpose.
-        power = shell_power(density[None])[0] if power is None else power
-        projector = SliceProjector(density)
+        own = SliceProjector(density)
+        if middle is None or power is None:
+            # All states have the same spectrum, for this purpose.
+            middle, power = own, shell_power(density[None])[0]
         for rows, some in low.batches((mine == number).nonzero()[:, 0].split(low.batch)):
-            found[rows] = _sums(low, some, projector, power)
+            for place, projector in enumerate((own, middle)):
+                found[rows, place] = _sums(low, some, projector, power)
             done += len(rows)
             if progress is not None:
                 progress(done / len(low))
-    return _scores(part.processes.gather(found), held_out[:MOST_CALIBRATED])
+    calibrated = held_out[:MOST_CALIBRATED]
+    of_own, of_middle = (_scores(sums, calibrated) for sums in part.processes.gather(found).unbind(dim=1))
+    return _standardised(torch.maximum(of_own, of_middle), calibrated)
 
 
 def _states(latents: Float[Tensor, "n k"], seed: int) -> tuple[Float[Tensor, "s k"], Int[Tensor, " n"]]:
-    """States of the latents where most particles are, and the state of every image; the last, for all others, is the
-    one in the middle."""
+    """The state in the middle, those of the latents where most particles are, and the number of every image's state:
+    0, the middle, for all that lie far out."""
     middle = latents.median(dim=0).values
     usual = ((latents - middle).abs() <= REACH * _deviation(latents)).all(dim=1)
     size = max(1, int(usual.sum()) // STATES)
     states = draw_shared_states(latents[usual], size, torch.Generator().manual_seed(seed))
-    of_image = torch.full((len(latents),), len(states.centres), device=latents.device)
-    of_image[usual] = states.of_image
-    return torch.cat([states.centres, middle[None]]), of_image
+    of_image = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
+    of_image[usual] = 1 + states.of_image
+    return torch.cat([middle[None], states.centres]), of_image
 
 
 def _deviation(values: Float[Tensor, "n *k"]) -> Float[Tensor, "*k"]:
@@ -160,5 +165,10 @@ def _scores(sums: Float[Tensor, "n 7"], held_out: Int[Tensor, " h"]) -> Float[Te
     lost = expected - seen
     slope, start, _, _ = theilslopes(lost[held_out].cpu().numpy(), expected[held_out].cpu().numpy())
     scores = (lost - float(start) - float(slope) * expected) / variance.sqrt()
-    scores = scores - scores[held_out].median()
-    return (scores / _deviation(scores[held_out]).clamp_min(torch.finfo(torch.float32).tiny)).float()
+    return _standardised(scores, held_out).float()
+
+
+def _standardised(scores: Float[Tensor, " n"], held_out: Int[Tensor, " h"]) -> Float[Tensor, " n"]:
+    """With a median of 0 and a deviation of 1 among held-out images."""
+    centred = scores - scores[held_out].median()
+    return centred / _deviation(scores[held_out]).clamp_min(torch.finfo(torch.float32).tiny)

@@ -113,6 +113,11 @@ class RunPaths:
         Raises:
             InputError: there is none, or it is damaged.
         """
+        if not self.root.is_dir():
+            what = "a file" if self.root.exists() else "no such folder"
+            raise InputError(f"{self.root}: {what}; expected the folder of a run, as 'cryoformer train --out' makes it")
+        if not self.config.exists():
+            raise InputError(f"{self.root}: not the folder of a run: there is no config.yaml in it")
         try:
             facts = yaml.safe_load(self.config.read_text())
         except (OSError, yaml.YAMLError) as error:
