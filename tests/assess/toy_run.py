@@ -53,6 +53,7 @@ class ToyRun(Run):
         latents = np.stack([state - 2.0, 0.1 * rng.standard_normal(PARTICLES)], axis=1)
         latents[:, 0] += 0.1 * rng.standard_normal(PARTICLES)
         VolumeSource.__init__(self, "cryoformer", latents, lambda points: map(self._state, points))
+        self.parts = None
         # Every eighth particle is junk.
         self.outlier_score = np.where(np.arange(PARTICLES) % 8, rng.standard_normal(PARTICLES).clip(-3, 3), 9.0)
         self.latents_covariance = np.tile(0.01 * np.eye(2), (PARTICLES, 1, 1))

@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from assess.toy_run import write_truth
+from assess.toy_run import blob, write_truth
 from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
 from cryoformer.explore import gallery, motion, report
 from cryoformer.explore.findings import AnalysisOptions, find
+from cryoformer.explore.moving_parts import part_places, part_words
 from cryoformer.explore.report_text import duration, repeat_command, rows_of, summary, warnings
+from cryoformer.parts.density import PartDensities
+from cryoformer.parts.motion import LatentTerms, PartMotions
+from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.progress import RunLog
 from explore.toy import ExploredToy
 
@@ -202,3 +207,49 @@ def test_small_texts(tmp_path: Path) -> None:
     assert repeat_command(run) == "cryoformer x"
     del run.config["command"]
     assert repeat_command(run).startswith("cryoformer train stack.star --out ")
+
+
+def run_with_part(folder: Path) -> ExploredToy:
+    run = ExploredToy(folder)
+    terms = LatentTerms.of_population(torch.from_numpy(run.latents).float())
+    coefficients = torch.zeros(1, len(terms.scale), 6)
+    coefficients[0, 0, 2] = 0.3
+    mask = torch.from_numpy(blob((0, 0, 0), 3.0) > 0.5).float()[None]
+    part = torch.from_numpy(blob((0, 0, 0), 2.0)).float()[None]
+    run.parts = MovingDensity(
+        PartDensities(torch.from_numpy(run.consensus).float(), part, run.pixel_size_angstrom),
+        PartMotions(terms, torch.tensor([[0.0, 0.0, 4.0 * run.pixel_size_angstrom]]), coefficients),
+        mask,
+        torch.stack([part, part], dim=1),
+        torch.linspace(1, 0, run.box // 2 + 1)[None],
+    )
+    run.metrics.append(
+        {
+            "stage": "part",
+            "part": 1,
+            "degrees": 57.2,
+            "error": 2.0,
+            "angstrom": 12.0,
+            "angstrom_error": 1.0,
+            "axis": [0.0, 0.0, 1.0],
+            "elapsed_s": 9.0,
+        }  # fmt: skip
+    )
+    run.metrics.append(
+        {"stage": "own_poses", "part": 1, "kept": True, "degrees": 4.0, "angstrom": 1.5, "elapsed_s": 9.0}
+    )
+    return run
+
+
+def test_parts_that_move_are_told_and_shown(tmp_path: Path) -> None:
+    run = run_with_part(tmp_path)
+    (words,) = part_words(run)
+    assert "turns by 57 ± 2.0° about the axis (0.00, 0.00, 1.00)" in words
+    assert "its centre moves by 12 ± 1.0 Å" in words
+    assert "off this path by 4.0°" in words
+    (place,) = part_places(run).values()
+    assert tuple(np.argwhere(place > 0.5).mean(axis=0).round()) == (run.box // 2 + 4, run.box // 2, run.box // 2)
+    page = report_run(run).read_text()
+    assert words in page
+    assert "the parts that move as one" in page
+    assert (run.path / "figures" / "part_fsc.png").stat().st_size > 5000

@@ -10,6 +10,7 @@ import numpy as np
 from cryoformer.explore.findings import Findings
 from cryoformer.explore.mesh import Mesh, surface_mesh
 from cryoformer.explore.morph import THREADS, displayed
+from cryoformer.explore.moving_parts import part_places
 from cryoformer.explore.render import Camera, render_surface, without_dust
 from cryoformer.explore.viewpoint import mobility
 from cryoformer.files import atomic_path
@@ -73,14 +74,19 @@ def slice_of_motion(found: Findings) -> tuple[int, int]:
 
 
 def part_pictures(found: Findings, camera: Camera, most: int = 3) -> dict[str, np.ndarray]:
-    """The mean density coloured by flexibility, by the change of attention, and by each of the largest parts."""
+    """The mean density coloured by flexibility, by the change of attention, and by each of the largest parts.
+
+    Parts that move, where the run has them; else places that change together.
+    """
     level = found.level
     mean = without_dust(displayed(found.flexibility.mean), level)
     maps = {"flexibility": found.flexibility.deviation}
     if found.attention is not None:
         maps["change of attention"] = found.attention.volume(found.attention.change, found.run.box)
-    for part in range(min(found.parts.count, most)):
+    moving = part_places(found.run)
+    for part in range(0 if moving else min(found.parts.count, most)):
         maps[f"part {part + 1}"] = found.parts.volume(part, found.run.box)
+    maps |= dict(list(moving.items())[:most])
     pictures = {}
     for name, volume in maps.items():
         shown = displayed(volume)

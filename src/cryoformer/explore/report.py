@@ -32,6 +32,7 @@ from cryoformer.explore.gallery import (
 from cryoformer.explore.morph import DISPLAY_BOX, Morph, morph_figure, motion_frames, prepare_morph
 from cryoformer.explore.motion import in_words
 from cryoformer.explore.movie import write_gif
+from cryoformer.explore.moving_parts import part_figure, part_words
 from cryoformer.explore.report_nulls import has_nulls, nulls_figure, validation_tests
 from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
@@ -145,6 +146,8 @@ def _draw(
         ),
         "parts": surfaces_figure(part_pictures(found, morph.camera), folder / "parts.png"),
     }
+    if run.parts is not None:
+        figures["part_fsc"] = part_figure(run, folder / "part_fsc.png")
     if run.outlier_score is not None:
         figures["outliers"] = outlier_figure(run.outlier_score, DROP_ABOVE, folder / "outliers.png")
     if run.metrics:
@@ -189,6 +192,7 @@ def _fill(
         script=turning_script(),
         outliers=outlier_words(run),
         parts=found.parts,
+        part_words=part_words(run),
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),
         free_energy=_read_json(run.path / f"{FREE_ENERGY}.json", "cryoformer free-energy"),

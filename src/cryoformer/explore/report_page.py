@@ -60,6 +60,7 @@ pre { background: var(--box); padding: .6rem .8rem; white-space: pre-wrap; overf
 <h2>What moves</h2>
 {% for sentence in motion %}<p>{{ sentence }}</p>{% endfor %}
 {% for sentence in truth_words %}<p>{{ sentence }}</p>{% endfor %}
+{% for sentence in part_words %}<p>{{ sentence }}</p>{% endfor %}
 <figure class="panels"><img src="{{ images.morph }}"
  alt="Five states along the motion, and projections minus their mean">
 <figcaption>{{ morph_caption }}</figcaption></figure>
@@ -69,9 +70,14 @@ pre { background: var(--box); padding: .6rem .8rem; white-space: pre-wrap; overf
 <figure class="panels"><img src="{{ images.parts }}"
  alt="Flexibility, change of attention and parts, as colours of the surface">
 <figcaption>The mean density, coloured by how much the density differs over the particles' states (flexibility), by how
-much the network's attention changes, and by the parts that change together{% if parts.count %} ({{ parts.count }}
-found){% endif %}. Outside the region that the network decodes (volumes/flexible.mrc) all of them are zero by
-construction: grey there means "not modelled as moving".</figcaption></figure>
+much the network's attention changes, and by {% if part_words %}the parts that move as one{% else %}the parts that
+change together{% if parts.count %} ({{ parts.count }} found){% endif %}{% endif %}. Outside the region that the network
+decodes (volumes/flexible.mrc) flexibility and attention are zero by construction: grey there means "not modelled as
+moving".</figcaption></figure>
+{% if images.part_fsc %}<figure><img src="{{ images.part_fsc }}" alt="FSC of the half maps of every part">
+<figcaption>Half maps of every part in its own frame, and of the consensus: their Fourier shell correlation, a part's
+under its mask and corrected for it. All images show a part, so it can be known as well as what stays.</figcaption>
+</figure>{% endif %}
 
 <h2>States</h2>
 <p class="small">The densities at the cluster centres, coloured by flexibility; as maps:

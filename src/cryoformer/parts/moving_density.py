@@ -21,7 +21,7 @@ class MovingDensity:
 
     Attributes:
         halves: unfiltered half maps of every part, in its own frame.
-        half_map_fsc: their agreement within the part's mask, per shell.
+        half_map_fsc: their agreement within the part's mask, per shell 0 .. D / 2, corrected for the mask.
         masks: of the parts, each in its own frame.
         own_poses: turn and shift of every part in every particle of the run, from where its latent puts it; None
             where parts keep to their paths.

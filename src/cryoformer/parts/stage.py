@@ -16,7 +16,9 @@ from torch import Tensor
 from cryoformer.decode.density_model import ConformationModel
 from cryoformer.decode.latent_posterior import choose_states, fit_prior, state_log_likelihoods
 from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.fsc import masked_fsc
 from cryoformer.imaging.grids import crop_volume
+from cryoformer.linear.consensus import Backprojection
 from cryoformer.linear.regions import Regions
 from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.masks import part_masks
@@ -178,7 +180,7 @@ class PartStage:
             rounds.motions,
             rounds.masks,
             torch.stack([torch.stack(found.halves) for found in rounds.found]),
-            torch.stack([found.half_map_fsc for found in rounds.found]),
+            torch.stack([_masked_fsc(found, mask) for found, mask in zip(rounds.found, rounds.masks, strict=True)]),
             None if own is None else own[0],
         )
         for part in range(len(density)):
@@ -222,3 +224,8 @@ class PartStage:
                     f"about each axis and {spread.shift:.1f} A along it from where latents put it"
                 )
         return found
+
+
+def _masked_fsc(found: Backprojection, mask: Float[Tensor, "d d d"]) -> Float[Tensor, " s"]:
+    halves = [half.cpu().numpy() for half in found.halves]
+    return torch.from_numpy(masked_fsc(halves[0], halves[1], mask.cpu().numpy())).float()
