@@ -233,7 +233,7 @@ def run_with_part(folder: Path) -> ExploredToy:
             "angstrom_error": 1.0,
             "axis": [0.0, 0.0, 1.0],
             "elapsed_s": 9.0,
-        }  # fmt: skip
+        }
     )
     run.metrics.append(
         {"stage": "own_poses", "part": 1, "kept": True, "degrees": 4.0, "angstrom": 1.5, "elapsed_s": 9.0}
