@@ -26,6 +26,7 @@ from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses import abinitio
 from cryoformer.poses.abinitio_run import find_poses
+from cryoformer.poses.map_alignment import align_maps
 from cryoformer.poses.refine import refine
 from cryoformer.poses.stochastic_em import Marching
 from cryoformer.progress import RunLog
@@ -39,14 +40,17 @@ READING = ImageSettings(invert="no", device="cpu")
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """One start, fewer images a step: enough for a dozen blobs."""
     monkeypatch.setattr(abinitio, "STARTS", 1)
+    monkeypatch.setattr(abinitio, "LEAST_FILL", 1.0)  # bands are as they stand here
     monkeypatch.setattr(abinitio, "FIRST", Marching(first=5.0, last=6.0, steps=16, batch=(100, 200)))
-    monkeypatch.setattr(abinitio, "SECOND", Marching(first=6.0, last=7.5, steps=16, batch=(150, 250)))
+    monkeypatch.setattr(abinitio, "SECOND", Marching(first=6.0, last=6.5, steps=16, batch=(150, 250)))
+    monkeypatch.setattr(abinitio, "THIRD", Marching(first=6.5, last=7.5, steps=16, batch=(150, 250)))
 
 
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not meant to find anything need not take long."""
     monkeypatch.setattr(abinitio, "FIRST", Marching(first=4.0, last=4.5, steps=4, batch=(50, 50)))
-    monkeypatch.setattr(abinitio, "SECOND", Marching(first=4.5, last=5.0, steps=4, batch=(50, 50)))
+    monkeypatch.setattr(abinitio, "SECOND", Marching(first=4.5, last=4.5, steps=2, batch=(50, 50)))
+    monkeypatch.setattr(abinitio, "THIRD", Marching(first=4.5, last=5.0, steps=4, batch=(50, 50)))
 
 
 def without_poses(particles: Path, folder: Path) -> Path:
@@ -197,7 +201,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, m
             with pytest.raises(KeyboardInterrupt), RunLog(None) as log:
                 abinitio.AbInitio(images, findings, 0, log).run()
             findings = abinitio.Findings.at(findings.path)
-            assert list(findings.arrays) == ["start_0"]
+            assert sorted(findings.arrays) == ["noise_start_0", "start_0"]
         with RunLog(None) as log:
             abinitio.AbInitio(images, findings, 0, log).run()
         maps.append(findings.arrays["map"])
@@ -213,6 +217,39 @@ def test_noise_has_no_structure(exact: Path, tmp_path: Path, monkeypatch: pytest
     assert "no structure" in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["abinitio.json", "log.txt"]
     assert "no structure" in find_poses(ParticleInput(bare), tmp_path / "out", READING)
+
+
+def test_agreement_of_maps_is_that_of_what_is_not_round() -> None:
+    points = grid_points(BOX, 1.0)
+
+    def molecule(turn: np.ndarray, seed: int) -> torch.Tensor:
+        places = 3.5 * torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
+        where = (points @ torch.from_numpy(turn).float() - places[:, None]).square().sum(dim=2)
+        # A large ball, on which a dozen blobs are little.
+        ball = 3 * torch.exp(-points.square().sum(dim=1) / (2 * 5.0**2))
+        return (torch.exp(-where / (2 * 1.5**2)).sum(dim=0) + ball).reshape(BOX, BOX, BOX)
+
+    turn = Rotation.random(random_state=2).as_matrix()
+    one, same, other = molecule(np.eye(3), 1), molecule(turn, 1), molecule(turn, 2)
+    with RunLog(None) as log:
+        search = abinitio.AbInitio(lopsided(200, 0.6)[0], abinitio.Findings(Path("unused")), 0, log)
+    assert search._agreement(one, same) > 0.95
+    assert search._agreement(one, other) < abinitio.AGREE
+    assert align_maps(one, other).correlation > abinitio.AGREE  # which would not tell them apart
+
+
+def test_starts_that_disagree_show_no_structure(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disagree(self: abinitio.AbInitio) -> None:
+        structure = {"found": True, "gain": 9.0, "error": 0.1, "band": 6.0}
+        self.findings.add({"structure": structure, "agreement_of_starts": [0.4, 0.6], "said": "structure"})
+
+    monkeypatch.setattr(abinitio.AbInitio, "_find_map", disagree)
+    bare = without_poses(exact, tmp_path)
+    for _ in range(2):
+        said = find_poses(ParticleInput(bare), tmp_path / "out", READING)
+        assert "no structure shown" in said
+        assert "0.60" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["abinitio.json", "log.txt"]
 
 
 def test_few_images_and_other_folders_are_refused(exact: Path, tmp_path: Path) -> None:

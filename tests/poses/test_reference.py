@@ -1,5 +1,7 @@
 """What poses are refined against, and the frame that conformations stay in."""
 
+from dataclasses import replace
+
 import torch
 
 from cryoformer.imaging.rotations import uniform_rotations
@@ -20,6 +22,16 @@ def test_what_latents_predict_of_turns_and_shifts_is_taken_off() -> None:
     # Six terms fit a little of the errors of 500 images too.
     assert (found - errors).square().mean(dim=0).sqrt().lt(torch.tensor([0.01, 0.01, 0.01, 0.4, 0.4])).all()
     assert torch.equal(kept_frame(errors, given, latents[:, :0]), errors)
+
+
+def test_contrast_is_a_latent_of_its_own(moving: Simulated) -> None:
+    contrast = 1 + 0.3 * torch.randn(len(moving.images), generator=torch.Generator().manual_seed(3))
+    images = replace(moving.images, coefficients=contrast[:, None, None] * moving.images.coefficients)
+    consensus = reconstruct_consensus(images)
+    for reference in moving_references(images.with_noise(consensus.noise_power), consensus, 16, 0):
+        assert reference.latents.shape[1] == reference.conformations + 1 == reference.density.components
+        table = torch.stack([reference.latents[:, -1], contrast[reference.rows]])
+        assert torch.corrcoef(table)[0, 1] > 0.8
 
 
 def test_either_half_is_compared_with_its_own_density(moving: Simulated) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from cryoformer.cli import main
@@ -15,8 +18,11 @@ from cryoformer.formats import load_particles
 from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
+from cryoformer.linear.consensus import Consensus
 from cryoformer.poses import rounds
+from cryoformer.poses.posterior import PosePrior
 from cryoformer.poses.refine import refine
+from cryoformer.progress import RunLog
 from cryoformer.run.train import train
 from toy_images import simulate, write_particles
 
@@ -81,6 +87,46 @@ def test_poses_that_are_right_stay_although_the_particles_move(particle_file: Pa
     said = refine(ParticleInput(particle_file), tmp_path / "out", ImageSettings(invert="no"))
     assert "stay as they were" in said
     np.testing.assert_allclose(errors(tmp_path / "out" / "particles.star", particle_file), 0, atol=1e-4)
+
+
+def test_a_density_that_spoils_poses_is_given_up(
+    rough: Path, exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = rounds._Round._posteriors
+
+    def spoil(self: rounds._Round, consensus: Consensus, references: Callable[..., Any]) -> rounds.Poses:
+        found = real(self, consensus, rounds.still_references)
+        if references is rounds.still_references:
+            return found
+        prior = PosePrior(3 * found.prior.turn, found.prior.shift)
+        wild = 0.3 * torch.randn(found.mean.shape, generator=torch.Generator().manual_seed(1))
+        return replace(found, mean=found.mean + wild, prior=prior)
+
+    monkeypatch.setattr(rounds._Round, "_posteriors", spoil)
+    refine(ParticleInput(rough), tmp_path / "out", ImageSettings(invert="no"))
+    assert errors(tmp_path / "out" / "particles.star", exact)[0] < 0.5 * errors(rough, exact)[0]
+    record = json.loads((tmp_path / "out" / "refinement.json").read_text())
+    assert "whose poses stay" in record["rounds"][-1]["said"]
+
+
+def test_particles_of_a_point_group_are_compared_with_still_densities(rough: Path, tmp_path: Path) -> None:
+    refine(ParticleInput(rough), tmp_path / "out", ImageSettings(invert="no"), symmetry="C2")
+    record = json.loads((tmp_path / "out" / "refinement.json").read_text())
+    assert len(record["rounds"]) > 1
+    assert not any(each["moving"] for each in record["rounds"])
+
+
+def test_half_maps_at_poses_from_one_map_say_nothing_of_these(exact: Path, tmp_path: Path) -> None:
+    settings, particles = ImageSettings(invert="no"), load_particles(exact)
+    for independent in (True, False):
+        path, asked = tmp_path / f"{independent}.safetensors", iter([False, False, True])
+        with RunLog(None) as log:
+            found = rounds.refine_poses(
+                particles, settings, tmp_path, path, log, over=lambda asked=asked: next(asked), independent=independent
+            )
+        assert (found.given_agreement == rounds.UNSEEN) == (not independent)
+        # True poses are as good as what is found from them, where half maps can say so.
+        assert ("no better" in found.rounds[1]["said"]) == independent
 
 
 def test_a_stopped_refinement_goes_on_to_the_same_end(

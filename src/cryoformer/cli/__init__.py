@@ -17,7 +17,7 @@ from cryoformer.errors import InputError, ProcessLost, SharedInputError
 
 # Modules of this folder that hold commands, in the order of a project, which is that of --help.
 COMMANDS = (
-    "simulate", "check", "files", "convert", "abinitio", "refine", "train", "analyze", "view", "validate",
+    "simulate", "check", "files", "convert", "abinitio", "refine", "expand", "train", "analyze", "view", "validate",
     "state", "free_energy", "subtract", "baseline", "compare", "benchmark",
 )  # fmt: skip
 DESCRIPTION = "Continuous heterogeneous reconstruction for cryo-EM."

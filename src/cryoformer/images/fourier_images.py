@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.images.shard import Shard
-from cryoformer.imaging.fourier import crop_fourier, frequencies, shells
+from cryoformer.imaging.fourier import crop_fourier, fourier_to_images, frequencies, images_to_fourier, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 # A pass over images takes as many at a time, but no more coefficients than 256 images of 64 pixels have: what it makes
@@ -90,6 +90,10 @@ class Images(ABC):
     @abstractmethod
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "Images":
         """The same images, with CTFs that hold the contrast of each (of all images, whatever processes share them)."""
+
+    @abstractmethod
+    def windowed(self, window: Float[Tensor, "d d"]) -> "Images":
+        """The same images times a window of their box, which is centred on voxel D // 2; it knows nothing of shifts."""
 
     def batches(self, rows: Iterable[Tensor]) -> "Iterator[tuple[Tensor, FourierImages]]":
         """These batches of rows, each with its images; empty ones, where a process has nothing to do, are left out."""
@@ -197,12 +201,25 @@ class FourierImages(Images):
             left[rows] -= here.project(self.views(rows), rows) * self.ctf[rows]
         return replace(self, coefficients=left)
 
+    def windowed(self, window: Float[Tensor, "d d"]) -> "FourierImages":
+        coefficients = torch.empty_like(self.coefficients)
+        for rows in self.every():
+            coefficients[rows] = windowed_half_planes(self.coefficients[rows], window)
+        return replace(self, coefficients=coefficients)
+
     def minus(self, volume: Float[Tensor, "d d d"]) -> "FourierImages":
         projector = SliceProjector(volume)
         residuals = self.coefficients.clone()
         for rows in self.every():
             residuals[rows] -= projector.project(self.views(rows)) * self.ctf[rows]
         return replace(self, coefficients=residuals)
+
+
+def windowed_half_planes(
+    half_planes: Complex[Tensor, "b d h"], window: Float[Tensor, "d d"]
+) -> Complex[Tensor, "b d h"]:
+    """Those of the images times a window."""
+    return images_to_fourier(fourier_to_images(half_planes, len(window)) * window)
 
 
 def checkerboard(images: FourierImages) -> tuple[FourierImages, FourierImages]:

@@ -2,7 +2,8 @@ r"""Poses and a map from images without poses.
 
 1. Stochastic EM from nothing (:mod:`.stochastic_em`), several times. Images held out say which map is best, and whether
    there is structure at all (:mod:`.structure`); how well the maps agree is recorded.
-2. The best goes on to a wider band.
+2. The two best go on with more images a step. The better one then goes on to a wider band, if that makes images held
+   out likelier.
 3. All images are searched against it (:mod:`.global_search`).
 4. Views that the map cannot tell apart, because it came out more symmetric than the particle, are told apart in a
    wider band (:mod:`.mode_selection`).
@@ -18,34 +19,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.particles.repeats import between_images, shuffled
-from cryoformer.poses.background import background_power
+from cryoformer.poses.background import background_power, particle_radius, soft_edges
 from cryoformer.poses.global_search import climb, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
 from cryoformer.poses.mode_selection import select_modes, with_equivalents
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
-from cryoformer.poses.stochastic_em import Marching, stochastic_map
-from cryoformer.poses.structure import structure_test
+from cryoformer.poses.stochastic_em import Marching, StochasticMap, stochastic_map
+from cryoformer.poses.structure import rotation_average, structure_test
 from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog
 
 BOX = 32
-STARTS = 3
+# Starts, and how many of them go on: two that come to the same map have found the particle.
+STARTS, BEST = 3, 2
 # A tenth of the images says which start is best; of very many images, so many are enough for a map.
 HELD_OUT, MOST_HELD_OUT, MOST_IMAGES = 10, 1000, 20_000
 FIRST = Marching(first=6.0, last=7.5, batch=(200, 400))
-SECOND = Marching(first=7.5, last=9.0, batch=(400, 600))
+SECOND = Marching(first=6.0, last=7.5, batch=(400, 600))
+THIRD = Marching(first=7.5, last=9.0, batch=(400, 600))
+# The size of a particle (:func:`.particle_radius`) for which these bands are meant, and the smallest share of it; bands
+# end so many shells before the edge of the box.
+FILLED, LEAST_FILL, EDGE = 0.24, 0.7, 3.0
 # Particles lie no farther from the centre of their image than this share of the box, along an axis.
 REACH = 1 / 16
-# Maps of two starts that correlate by less than this are not the same.
-AGREE = 0.8
+# Maps of two starts whose uneven parts correlate by less than this are not the same; one start alone shows nothing.
+AGREE, LEAST_STARTS = 0.8, 2
 # A map lies on itself in views that it cannot tell apart from such a correlation on; so many of them at most.
 ALIKE, MOST_ALIKE = 0.9, 11
 # Boxes, in pixels, at which modes are followed uphill, and how far a mode may then be behind the best to stay.
@@ -76,13 +82,24 @@ class Findings:
 
     @property
     def has_structure(self) -> bool:
-        """Whether images held out are likelier under the map than under a round one."""
-        return bool(self.facts["structure"]["found"])
+        """Whether images held out are likelier under the map than under a round one, and another start found it too."""
+        return bool(self.facts["structure"]["found"]) and self.starts_agree
 
     @property
     def starts_agree(self) -> bool:
         """Whether at least one other start came to the same map."""
         return max(self.facts["agreement_of_starts"], default=1.0) >= AGREE
+
+    @property
+    def sentence(self) -> str:
+        """What the images held out, and the starts, say of structure."""
+        if self.starts_agree:
+            return str(self.facts["said"])
+        agreement = max(self.facts["agreement_of_starts"])
+        return (
+            f"no structure shown: starts from nothing end at different maps (the two most alike correlate by "
+            f"{agreement:.2f} where they are not round), so that poses would be those of one of many"
+        )
 
 
 class AbInitio:
@@ -101,8 +118,15 @@ class AbInitio:
         symmetry: str = "C1",
         over: Callable[[], bool] = lambda: False,
     ) -> None:
-        low = images.crop(min(BOX, images.box))
-        self.images = low.with_noise(background_power(low))
+        box = min(BOX, images.box)
+        size = particle_radius(images.crop(box))
+        # At the box that the images came in: edges of images that are cropped reach far into these.
+        window = soft_edges(images.box).to(images.device)
+        self.kept = float(window.square().mean())
+        low = images.with_noise(background_power(images)).windowed(window).crop(box)
+        self.images = low
+        fill = min(1.0, max(LEAST_FILL, size / FILLED))
+        self.first, self.second, self.third = (each.filled(fill, low.box / 2 - EDGE) for each in (FIRST, SECOND, THIRD))
         self.findings, self.seed, self.log, self.over = findings, seed, log, over
         self.group = rotation_group(symmetry)
         self.reach = REACH * low.box * low.pixel_size_angstrom
@@ -124,41 +148,70 @@ class AbInitio:
         shown = np.unique(images[np.sort(parts[1])], return_inverse=True)[1]
         for number in range(STARTS):
             name = f"start_{number}"
-            if name in found.arrays or (number and self.over()):
+            if name in found.arrays or (number >= LEAST_STARTS and self.over()):
                 continue
             self.log.stage(f"start {number + 1} of {STARTS}")
             start = stochastic_map(
-                used, shown, FIRST, self.reach, 1000 * seed + number, self.group, progress=self.log.advance
+                used, shown, self.first, self.reach, 1000 * seed + number, self.group, None, self.kept, self.log.advance
             )
-            test = structure_test(others, start.volume, start.shells, self.reach, seed)
-            facts = {"log_likelihood": test.log_likelihood, "gain": test.gain, "error": test.error}
-            found.add({name: facts | {"band": start.shells}}, **{name: start.volume})
-            self.log.say(f"log likelihood of images held out: {test.log_likelihood:.2f}; {test.sentence}")
-        names = sorted(name for name in found.arrays if name.startswith("start_"))
-        best = max(names, key=lambda name: found.facts[name]["log_likelihood"])
-        agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in names if name != best]
-        self.log.stage("the best start goes on")
-        start = stochastic_map(
-            used,
-            shown,
-            SECOND,
-            self.reach,
-            1000 * seed + STARTS,
-            self.group,
-            found.arrays[best],
-            progress=self.log.advance,
-        )
-        test = structure_test(others, start.volume, start.shells, self.reach, seed)
-        structure = {"found": test.found, "gain": test.gain, "error": test.error, "band": start.shells}
+            self._keep(name, start, others)
+        names = sorted((name for name in found.arrays if name.startswith("start_")), key=self._likelihood, reverse=True)
+        for number, name in enumerate(names[:BEST]):
+            if f"onward_{name}" not in found.arrays:
+                start = self._onward(used, shown, found.arrays[name], self.second, STARTS + number)
+                self._keep(f"onward_{name}", start, others)
+        best, *rest = sorted((f"onward_{name}" for name in names[:BEST]), key=self._likelihood, reverse=True)
+        agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in rest]
+        volume, shells, noise = found.arrays[best], found.facts[best]["band"], found.arrays[f"noise_{best}"]
+        test = structure_test(others, volume, shells, self.reach, seed)
+        further = self._onward(used, shown, volume, self.third, STARTS + BEST)
+        further_test = structure_test(others, further.volume, further.shells, self.reach, seed)
+        if further_test.log_likelihood > test.log_likelihood:
+            volume, shells, noise, test = further.volume, further.shells, further.noise, further_test
+        else:
+            # A wider band says more of particles; if it makes other images less likely, what it says was noise.
+            self.log.say(f"a band of {further.shells:g} shells explains other images no better than {shells:g} do")
+        structure = {"found": test.found, "gain": test.gain, "error": test.error, "band": shells}
         said = {"best_start": best, "agreement_of_starts": agreement, "structure": structure, "said": test.sentence}
-        found.add(said, map=start.volume)
-        self.log.say(test.sentence)
+        found.add(said, map=volume.clone(), noise=noise.clone())
+        self.log.say(found.sentence)
+
+    def _keep(self, name: str, found: StochasticMap, others: BandImages) -> None:
+        """A map, and what images that had no part in it say of it."""
+        test = structure_test(others, found.volume, found.shells, self.reach, self.seed)
+        facts = {"log_likelihood": test.log_likelihood, "gain": test.gain, "error": test.error, "band": found.shells}
+        self.findings.add({name: facts}, **{name: found.volume, f"noise_{name}": found.noise})
+        self.log.say(f"log likelihood of images held out: {test.log_likelihood:.2f}; {test.sentence}")
+
+    def _likelihood(self, name: str) -> float:
+        return float(self.findings.facts[name]["log_likelihood"])
+
+    def _onward(
+        self, images: BandImages, shown: Int[np.ndarray, " n"], volume: Tensor, marching: Marching, number: int
+    ) -> StochasticMap:
+        """On from a map."""
+        self.log.stage(f"going on to {marching.last:g} shells")
+        return stochastic_map(
+            images,
+            shown,
+            marching,
+            self.reach,
+            1000 * self.seed + number,
+            self.group,
+            volume,
+            self.kept,
+            self.log.advance,
+        )
 
     def _agreement(self, best: Float[Tensor, "d d d"], other: Float[Tensor, "d d d"]) -> float:
-        return align_maps(best, other, self.seed).correlation
+        """How well two maps lie on one another, apart from what is round about them: all particles are that."""
+        one, two = (volume - rotation_average(volume) for volume in (best, other))
+        return align_maps(one, two, self.seed).correlation
 
     def _find_poses(self) -> None:
-        images, found = self.images, self.findings
+        found = self.findings
+        noise = found.arrays["noise"][: self.images.box // 2 + 1] * self.images.noise_power
+        images = self.images.with_noise(noise)
         volume, shells = found.arrays["map"], found.facts["structure"]["band"]
         count = len(images)
         self.log.stage("searching all views")
@@ -169,7 +222,7 @@ class AbInitio:
         if alike:
             self.log.say(f"the map nearly lies on itself in {len(alike)} other views; images will say which is which")
         self.log.stage("following the best views uphill")
-        low = images.crop(min(CLIMB_BOX, images.box))
+        low = images.crop(min(max(CLIMB_BOX, 2 * math.ceil(shells) + 2), images.box))
         density = SlopedDensity(crop_volume(volume, low.box)[None], low.pixel_size_angstrom)
         prior = PosePrior(math.radians(6.0), 0.4 * self.images.pixel_size_angstrom)
         modes = climb(
@@ -178,7 +231,7 @@ class AbInitio:
         self.log.stage("telling views apart")
         modes = with_equivalents(modes, alike, images.pixel_size_angstrom)
         modes, volume = select_modes(
-            images, modes, min(CHOICE_SHELLS, images.box / 2 - 1), self.seed, self.group, self.log.advance
+            images, modes, min(max(CHOICE_SHELLS, shells), images.box / 2 - 1), self.seed, self.group, self.log.advance
         )
         rotations, shifts = modes.best()
         certainty = float(modes.weights.amax(dim=1).mean())

@@ -84,11 +84,11 @@ def find_poses(
             images, findings, settings.seed, log, symmetry, lambda: time.monotonic() - began > STARTS_SHARE * limit
         ).run()
         del images
-        facts |= {"finished": True, "cryoformer": __version__, **findings.facts}
+        facts |= {"finished": True, "cryoformer": __version__, **findings.facts, "said": findings.sentence}
         if not findings.has_structure:
             write_json(out / RECORD, facts)
             _clean(out)
-            return f"{particles.source}: {findings.facts['said']}"
+            return f"{particles.source}: {findings.sentence}"
         posed = _posed(particles, findings)
         found = refine_poses(
             posed,
@@ -98,6 +98,7 @@ def find_poses(
             log,
             group,
             lambda: time.monotonic() - began > ROUNDS_SHARE * limit,
+            independent=False,
         )
         posed = found.kept.applied(posed)
         log.stage("the map at the poses found")
@@ -128,7 +129,7 @@ def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _again(earlier: dict[str, Any], particles: Particles, listed: ParticleFile, out: Path, flip: bool) -> str:
     """What a finished folder says, after its hand was changed if it is to be another."""
-    if not earlier["structure"]["found"]:
+    if "flipped" not in earlier:  # nothing was found, and no poses written
         return f"{particles.source}: {earlier['said']}"
     target = listed.posed_path(out)
     if earlier["flipped"] == flip:

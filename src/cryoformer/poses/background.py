@@ -1,42 +1,89 @@
 r"""The noise of images before anything is known of their particles: the spectrum of what lies around these.
 
 Outside a circle an image holds noise alone (and neighbours, which count as noise). Multiplied by a soft mask w, white
-noise of variance s^2 has the power s^2 sum w^2 at every frequency, and other noise very nearly its own spectrum. The
-mask ends softly at the border of the image as well: noise is not periodic, and where it falls by a factor of thousands
-with frequency, as in images that were smoothed, a hard edge would spill the low frequencies over all others.
+noise of variance s^2 has the power s^2 sum w^2 at every frequency. Noise of real images is anything but white: where
+they were smoothed it falls by a factor of ten thousand. Any edge, that of the mask or that of the image, which does
+not go on periodically, then spills low frequencies over all others. So images end softly at their border, are made
+white by their own spectrum before the mask, and what the mask leaves is made coloured again.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryoformer.images.fourier_images import FourierImages, Images
-from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean
+from cryoformer.images.fourier_images import Images, windowed_half_planes
+from cryoformer.imaging.fourier import fourier_to_images, radial_mean, shells
 
 SAMPLE = 2000
-RADIUS, BORDER = 0.34, 0.1  # of the box
+RADIUS, BORDER = 0.32, 0.2  # of the box
+# Images that are compared end softly, too, over less: what the CTF spreads of a particle reaches far.
+SOFT_EDGE = 0.12
 
 
 def background_power(images: Images) -> Float[Tensor, " s"]:
     """Variance of the noise per shell 0 .. D / 2, in units of |Y|^2, of images that are not shifted."""
-    rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)), device=images.device).round().long()
-    box, total = images.box, torch.zeros(images.box, images.box // 2 + 1, device=images.device)
-    mask = _outside(box).to(images.device)
-    for _, some in images.batches(rows.split(images.batch)):
-        total += _masked_power(some, mask)
-    power = radial_mean(total / len(rows), box) * box**2 / mask.square().sum()
+    box = images.box
+    border, outside = _border(box, BORDER).to(images.device), _outside(box).to(images.device)
+    total = _mean_power(images, border)
+    white = total[shells(box, images.device).clamp(max=box // 2)].clamp_min(1e-12).sqrt()
+    share = _mean_power(images, border, white, outside) * box**2 / (border * outside).square().sum()
+    power = share * total
     # The Nyquist frequency was cropped away; the mean was subtracted, and the mask knows little of the first shell.
     power[-1], power[0] = power[-2], power[1]
     return power
 
 
-def _masked_power(images: FourierImages, mask: Float[Tensor, "d d"]) -> Float[Tensor, "d h"]:
-    pixels = fourier_to_images(images.coefficients, images.box)
-    return images_to_fourier(pixels * mask).abs().square().sum(dim=0)
+def soft_edges(box: int) -> Float[Tensor, "d d"]:
+    """A window that leaves images as they are but for their edges, whose jumps would be noise at all frequencies."""
+    return _border(box, SOFT_EDGE)
+
+
+def particle_radius(images: Images) -> float:
+    """How large particles are, as a share of the box: where the mean of all images, by radius, falls below 0.
+
+    Images of any view count, centred well or not. What the CTF does to them draws a dark ring about a particle.
+    """
+    rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)), device=images.device).round().long()
+    box, total = images.box, torch.zeros(images.box, images.box // 2 + 1, dtype=torch.complex64, device=images.device)
+    for _, some in images.batches(rows.split(images.batch)):
+        total += some.coefficients.sum(dim=0)
+    mean = fourier_to_images(total, box).cpu()
+    ring = _radius(box).round().long().reshape(-1)
+    profile = torch.zeros(box).index_add_(0, ring, mean.reshape(-1)) / torch.bincount(ring, minlength=box).clamp_min(1)
+    below = (profile[: box // 2] <= 0).nonzero()
+    if len(below) == 0 or int(below[0]) == 0:
+        return 0.5
+    first = int(below[0])
+    return (first - float(profile[first] / (profile[first] - profile[first - 1]).clamp_max(-1e-12))) / box
+
+
+def _mean_power(
+    images: Images,
+    border: Float[Tensor, "d d"],
+    white: Float[Tensor, "d h"] | None = None,
+    mask: Float[Tensor, "d d"] | None = None,
+) -> Float[Tensor, " s"]:
+    """Mean |Y|^2 per shell of a sample of images that end softly; made white, then masked, if these are given."""
+    rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)), device=images.device).round().long()
+    total = torch.zeros(images.box, images.box // 2 + 1, device=images.device)
+    for _, some in images.batches(rows.split(images.batch)):
+        half_planes = windowed_half_planes(some.coefficients, border)
+        if white is not None and mask is not None:
+            half_planes = windowed_half_planes(half_planes / white, mask)
+        total += half_planes.abs().square().sum(dim=0)
+    return radial_mean(total / len(rows), images.box)
+
+
+def _radius(box: int) -> Float[Tensor, "d d"]:
+    x = (torch.arange(box) - box // 2).float()
+    return torch.hypot(*torch.meshgrid(x, x, indexing="ij"))
+
+
+def _border(box: int, width: float) -> Float[Tensor, "d d"]:
+    x = (torch.arange(box) - box // 2).float().abs()
+    border = torch.sin(torch.pi / 2 * ((box // 2 - x) / (width * box)).clamp(0, 1)).square()
+    return torch.outer(border, border)
 
 
 def _outside(box: int) -> Float[Tensor, "d d"]:
-    x = (torch.arange(box) - box // 2).float()
-    radius = torch.hypot(*torch.meshgrid(x, x, indexing="ij"))
-    border = torch.sin(torch.pi / 2 * ((box // 2 - x.abs()) / (BORDER * box)).clamp(0, 1)).square()
-    return torch.sigmoid((radius - RADIUS * box) * 48 / box) * torch.outer(border, border)
+    return torch.sigmoid((_radius(box) - RADIUS * box) * 48 / box)

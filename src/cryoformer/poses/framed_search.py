@@ -28,7 +28,7 @@ def searched_poses(particles: Particles, settings: ImageSettings, out: Path, log
     bare = replace(particles, rotations=np.tile(np.eye(3), (len(particles), 1, 1)))
     AbInitio(prepare_images(bare, out / "cache", settings), findings, settings.seed, log).run()
     if not findings.has_structure:
-        raise InputError(f"{particles.source}: {findings.facts['said']}")
+        raise InputError(f"{particles.source}: {findings.sentence}")
     rotations = in_frame(findings.arrays["rotations"].double().numpy(), particles.rotations)
     shifts = particles.shifts_angstrom + findings.arrays["shifts"].double().numpy()
     return replace(particles, rotations=rotations, shifts_angstrom=shifts)

@@ -31,12 +31,14 @@ class BandImages:
         plane: the coefficients, by rising |k|, without the mean.
         data: A = C Y / s^2.
         weight: W = C^2 / s^2.
+        power: mean of |Y|^2 / s^2 over the images.
         side_angstrom: L, the side of the box.
     """
 
     plane: SlicePlane
     data: Complex[Tensor, "n m"]
     weight: Float[Tensor, "n m"]
+    power: Float[Tensor, " m"]
     side_angstrom: float
 
     @staticmethod
@@ -48,8 +50,10 @@ class BandImages:
         plane = SlicePlane(plane.box, plane.index[order], plane.kx[order], plane.ky[order])
         variance = plane.take(images.noise_deviation()).square()
         ctf = plane.take(images.ctf)
-        data, weight = plane.take(images.coefficients) * ctf / variance, ctf.square() / variance
-        return BandImages(plane, data, weight, images.box * images.pixel_size_angstrom)
+        data = plane.take(images.coefficients)
+        power = data.abs().square().mean(dim=0) / variance
+        data, weight = data * (ctf / variance), ctf.square() / variance
+        return BandImages(plane, data, weight, power, images.box * images.pixel_size_angstrom)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -63,7 +67,12 @@ class BandImages:
         """The coefficients of |k| <= shells + 1/2."""
         count, plane = int((self.radius <= shells + 0.5).sum()), self.plane
         plane = SlicePlane(plane.box, plane.index[:count], plane.kx[:count], plane.ky[:count])
-        return replace(self, plane=plane, data=self.data[:, :count], weight=self.weight[:, :count])
+        data, weight, power = self.data[:, :count], self.weight[:, :count], self.power[:count]
+        return replace(self, plane=plane, data=data, weight=weight, power=power)
+
+    def with_less_noise(self, share: Float[Tensor, " m"]) -> "BandImages":
+        """The same images if the noise's variance is these shares of what it was taken to be."""
+        return replace(self, data=self.data / share, weight=self.weight / share, power=self.power / share)
 
     def take(self, rows: Int[Tensor, " b"]) -> "BandImages":
         """These images."""

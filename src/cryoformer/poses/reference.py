@@ -10,7 +10,7 @@ is taken off, because errors of given poses have nothing to do with how a partic
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -21,21 +21,27 @@ from cryoformer.imaging.grids import crop_volume, resample_volume
 from cryoformer.linear.consensus import Consensus
 from cryoformer.linear.linear_stage import at_full_box, drawn_rows, read_others
 from cryoformer.linear.occupancy import fitted_occupancy
-from cryoformer.linear.ppca import fit_ppca
+from cryoformer.linear.ppca import PPCA, fit_ppca
 from cryoformer.linear.ppca_settings import PPCASettings
 from cryoformer.poses.posterior import SlopedDensity
 
 COMPONENTS = 4
 MOST_IMAGES = 10_000  # of a half, for the EM
+# Contrasts that scatter by less are taken to be the same.
+LEAST_SPREAD = 0.01
 
 
 @dataclass(frozen=True)
 class PoseReference:
-    """The density of one half, the rows of its images, and where their latents start (none of a still density)."""
+    """The density of one half, the rows of its images, and where their latents start (none of a still density).
+
+    ``conformations``: how many of the latents stand for motion; one after them may stand for the contrast.
+    """
 
     density: SlopedDensity
     rows: Int[Tensor, " m"]
     latents: Float[Tensor, "m k"]
+    conformations: int = 0
 
 
 def still_references(images: Images, consensus: Consensus) -> Iterator[PoseReference]:
@@ -62,12 +68,27 @@ def moving_references(images: Images, consensus: Consensus, first_box: int, seed
             settings.iterations,
             seed,
             tolerance=settings.tolerance,
+            contrast=settings.contrast,
         )
         found = read_others(low, found, drawn).informative()
         if images.box > low.box:
             found = at_full_box(images, found, mean, resample_volume(mask, images.box), rows)
-        density = SlopedDensity(torch.cat([found.mean[None], found.basis]), images.pixel_size_angstrom)
-        yield PoseReference(density, rows, found.latents[rows])
+            # These volumes were found with the contrasts, of whatever mean, and have it in them.
+            found = replace(found, contrast_prior=replace(found.contrast_prior, mean=1.0))
+        volumes, latents = _with_contrast(found)
+        yield PoseReference(
+            SlopedDensity(volumes, images.pixel_size_angstrom), rows, latents[rows], conformations=found.dimension
+        )
+
+
+def _with_contrast(found: PPCA) -> tuple[Float[Tensor, "q d d d"], Float[Tensor, "n k"]]:
+    """Volumes and latents where the contrast is one latent more: a_i mu = m mu + ((a_i - m) / (m s)) m s mu."""
+    mean, spread = found.contrast_prior.mean, found.contrast_prior.spread
+    volumes = torch.cat([mean * found.mean[None], found.basis])
+    if found.contrast is None or spread < LEAST_SPREAD:
+        return volumes, found.latents
+    contrast = (found.contrast - 1) / spread
+    return torch.cat([volumes, spread * volumes[:1]]), torch.cat([found.latents, contrast[:, None]], dim=1)
 
 
 def kept_frame(

@@ -1,7 +1,8 @@
 """Poses that are roughly known made better: back-projection and pose posteriors in turn, at growing resolution.
 
 Against one still density first, until half maps agree no better; then against a linear subspace, so that a motion is
-not mistaken for a turn of the whole particle.
+not mistaken for a turn of the whole particle. Particles of a point group stay with the still density: of all views that
+are alike images are at one, so that each would see a quarter or less of a density that moves.
 
 The two halves of the images stay apart: either is compared with its own half map, Wiener-filtered by the agreement of
 the two and masked, so that half maps of the refined poses are as independent as those of the poses given.
@@ -36,12 +37,17 @@ FIRST_SHIFT_SHARE = 1 / 32  # of the box
 STEPS = 3
 # New poses are kept if half maps agree better under them: by so much, on average over shells.
 LEAST_GAIN = 0.001
-# Where densities vary: rounds a box at most, and the relative change of the errors' size that is worth another.
-MOVING_ROUNDS, CHANGE = 5, 0.05
+# Where densities vary: rounds a box at most; changes of the errors' size that are worth another: a share of it, and the
+# pixels by which the surface of a particle moves, at a radius of this share of the box.
+MOVING_ROUNDS, CHANGE, VISIBLE, RADIUS = 5, 0.05, 0.03, 0.25
 # Of errors of which more than this share remains unknown, the images know next to nothing.
 MOST_UNKNOWN = 0.9
 # Half maps that agree better than this at the edge of their box have more to say beyond it.
 WORTH_MORE = 0.3
+# Half maps that agree by so much less than those of the still density, while errors seem to grow: what the density
+# does is no motion of the particles, whose poses it would spoil.
+MOST_LOSS = 0.004
+UNSEEN = -1.0
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,11 @@ class Refinement:
         kept: the best poses so far.
         trial: the poses that the next round looks at.
         box: side of the images that it looks at.
-        moving: whether densities may vary, or every particle is compared with the same one.
+        moving: whether densities vary, or every particle is compared with the same one.
+        rigid: whether they may not vary.
         changes: of densities that may vary, whether the last round still changed what is known of the errors.
-        agreement: mean FSC of the half maps of the poses kept (not followed where densities vary).
-        given_agreement: that of the poses given; both are -1 where not yet known.
+        agreement: mean FSC of the half maps of the poses kept at this box (not followed where densities vary).
+        given_agreement: that of the poses given; both ``UNSEEN`` where not known.
         rounds: what every round found, as plain values.
         settled: whether there is nothing more to try.
     """
@@ -107,9 +114,10 @@ class Refinement:
     trial: Poses
     box: int
     moving: bool = False
+    rigid: bool = False
     changes: bool = True
-    agreement: float = -1.0
-    given_agreement: float = -1.0
+    agreement: float = UNSEEN
+    given_agreement: float = UNSEEN
     settled: bool = False
     rounds: tuple[dict[str, Any], ...] = ()
 
@@ -140,6 +148,8 @@ def refine_poses(
     log: RunLog,
     group: Float[Tensor, "g 3 3"] | None = None,
     over: Callable[[], bool] = lambda: False,
+    *,
+    independent: bool = True,
 ) -> Refinement:
     """Refine all poses, on from ``checkpoint`` where it exists.
 
@@ -147,15 +157,18 @@ def refine_poses(
         cache: folder for images that do not fit the memory.
         group: rotations that lay the particles on themselves (None: none but identity).
         over: whether the time is over; asked before every round.
+        independent: whether half maps at the poses given are independent. They are not, and say nothing of these poses,
+            if the two halves were compared with one map.
     """
     if checkpoint.exists():
         found = Refinement.load(checkpoint)
     else:
         side = float((particles.boxes * particles.pixel_sizes_angstrom).min())
         given = Poses.given(len(particles), side)
-        found = Refinement(given, given, min(FIRST_BOX, particles.box - particles.box % 2))
+        rigid = group is not None and len(group) > 1
+        found = Refinement(given, given, min(FIRST_BOX, particles.box - particles.box % 2), rigid=rigid)
     while not found.settled and not over():
-        found = _Round(particles, found, settings, cache, log, group).run()
+        found = _Round(particles, found, settings, cache, log, group, independent).run()
         found.save(checkpoint)
         log.say(found.rounds[-1]["said"])
     return found
@@ -172,8 +185,10 @@ class _Round:
         cache: Path,
         log: RunLog,
         group: Float[Tensor, "g 3 3"] | None,
+        independent: bool,
     ) -> None:
         self.so_far, self.log, self.group = so_far, log, group
+        self.independent = independent or bool(so_far.rounds)
         log.stage(f"round {len(so_far.rounds) + 1}: reading images")
         with log.quiet(bool(so_far.rounds)):
             images = prepare_images(so_far.trial.applied(particles), cache, settings)
@@ -186,9 +201,10 @@ class _Round:
         self.log.stage(f"density at {box} pixels")
         consensus = reconstruct_consensus(self.images, self.group)
         agreement = float(consensus.half_map_fsc.mean())
+        seen = agreement if self.independent else UNSEEN
         if not before.rounds:
-            self.so_far = replace(before, given_agreement=agreement)
-        after, said = (self._moving if before.moving else self._still)(consensus, agreement)
+            self.so_far = replace(before, given_agreement=seen)
+        after, said = (self._moving if before.moving else self._still)(consensus, seen)
         prior = after.trial.prior
         facts = {
             "box": box,
@@ -203,8 +219,12 @@ class _Round:
     def _still(self, consensus: Consensus, agreement: float) -> tuple[Refinement, str]:
         """Poses against one density for all particles, as long as half maps agree better and better."""
         so_far = self.so_far
-        if agreement < so_far.agreement + LEAST_GAIN:
-            return replace(so_far, trial=so_far.kept, moving=True), "no better than before: the poses before stay"
+        if so_far.agreement > UNSEEN and agreement < so_far.agreement + LEAST_GAIN:
+            so_far, said = replace(so_far, trial=so_far.kept), "no better than before: the poses before stay"
+            if not so_far.rigid:
+                return replace(so_far, moving=True), said
+            after, next_said = self._larger(so_far, consensus)
+            return after, f"{said}; {next_said}"
         trial = self._posteriors(consensus, still_references)
         # What remains unknown of the poses kept, the images have said only now.
         kept = replace(so_far.trial, covariance=trial.covariance, prior=trial.prior)
@@ -216,20 +236,41 @@ class _Round:
         The agreement of half maps is no guide from round to round: it is best in the frame of the best rigid fit.
         """
         so_far, box = self.so_far, self.images.box
+        if box <= FIRST_BOX and agreement < so_far.agreement - MOST_LOSS and self._errors_grow():
+            still = replace(so_far, trial=so_far.kept, moving=False, rigid=True)
+            after, said = self._larger(still, consensus)
+            return after, f"worse than with a density that is still, whose poses stay; {said}"
         if so_far.changes:
             trial = self._posteriors(consensus, partial(moving_references, first_box=FIRST_BOX, seed=self.seed))
             done = sum(fact["moving"] and fact["box"] == box for fact in so_far.rounds) + 1
-            changes = done < MOVING_ROUNDS and trial.improves and _differ(trial.prior, so_far.trial.prior)
+            changes = done < MOVING_ROUNDS and trial.improves and self._differ(trial.prior, so_far.trial.prior)
             return replace(so_far, trial=trial, changes=changes), _errors_said(trial)
         trial = so_far.trial
         if box <= FIRST_BOX and (not trial.improves or agreement < so_far.given_agreement + LEAST_GAIN):
             kept = replace(trial, mean=torch.zeros_like(trial.mean))
             return replace(so_far, kept=kept, settled=True), "no better than those given, which stay"
+        return self._larger(replace(so_far, kept=trial, changes=True), consensus)
+
+    def _larger(self, so_far: Refinement, consensus: Consensus) -> tuple[Refinement, str]:
+        """On to twice the box, if the half maps have something to say at the edge of theirs."""
+        box = self.images.box
         edge = consensus.half_map_fsc[-max(box // 16, 1) :]
         larger = min(2 * box, self.full_box)
         if larger == box or float(edge.mean()) < WORTH_MORE:
-            return replace(so_far, kept=trial, settled=True), "the poses have settled"
-        return replace(so_far, kept=trial, box=larger, changes=True), f"settled; on to {larger} pixels"
+            return replace(so_far, settled=True), "the poses have settled"
+        return replace(so_far, box=larger, agreement=UNSEEN), f"settled; on to {larger} pixels"
+
+    def _errors_grow(self) -> bool:
+        """Whether the last two rounds, the last with a density that moves, found larger errors one after the other."""
+        before, last = ([fact["given_turn_degrees"], fact["given_shift_angstrom"]] for fact in self.so_far.rounds[-2:])
+        return self.so_far.rounds[-1]["moving"] and max(b / a for a, b in zip(before, last, strict=True)) > 1 + CHANGE
+
+    def _differ(self, one: PosePrior, other: PosePrior) -> bool:
+        """Whether errors differ by a good share of themselves, and visibly."""
+        pixel, radius = self.images.pixel_size_angstrom, RADIUS * self.images.box * self.images.pixel_size_angstrom
+        share = max(abs(one.turn / other.turn - 1), abs(one.shift / other.shift - 1))
+        moved = max(radius * abs(one.turn - other.turn), abs(one.shift - other.shift))
+        return share > CHANGE and moved > VISIBLE * pixel
 
     def _posteriors(
         self, consensus: Consensus, references: Callable[[Images, Consensus], Iterable[PoseReference]]
@@ -242,10 +283,6 @@ class _Round:
             self.so_far.trial,
             lambda done: self.log.advance(done / count, f"{done} of {count} images"),
         )
-
-
-def _differ(one: PosePrior, other: PosePrior) -> bool:
-    return max(abs(one.turn / other.turn - 1), abs(one.shift / other.shift - 1)) > CHANGE
 
 
 def _errors_said(poses: Poses) -> str:
@@ -282,7 +319,7 @@ def pose_posteriors(
             end[places] = step.mean[:, POSE:]
             done += len(rows)
             progress(done)
-        latents.append((reference.rows, end))
+        latents.append((reference.rows, end[:, : reference.conformations]))
     evidence = PoseEvidence(information, vector)
     prior = evidence.fitted_prior(start.prior)
     mean, covariance = evidence.posterior(prior)

@@ -12,7 +12,7 @@ instead, posteriors stay flat and the map stays round), no annealing, a soft sph
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ FORGET = 0.08
 POSITIVE_BELOW = 0.88
 # A band grows when pseudo half-maps agree by this much at its edge.
 LEAST_AGREEMENT = 0.5
+# The noise's power as a share of the background's, at least and at most.
+LEAST_NOISE, MOST_NOISE = 0.4, 1.0
 
 
 def view_count(shells: float, share: float = 1.0) -> int:
@@ -134,6 +136,34 @@ class Batch:
     view: Tensor
     shift: Tensor
 
+    def explained(self, slices: Complex[Tensor, "r m"]) -> Float[Tensor, " m"]:
+        """By how much less power, in units of the noise's, the images have after their expected projections."""
+        return (2 * (slices.conj() * self.right).real - self.left * slices.abs().square()).sum(dim=0) / len(self.best)
+
+
+class NoiseShare:
+    """The noise's variance per shell as a share of what the background says: neighbours are in that, too.
+
+    It is what a map leaves unexplained, within bounds: in the beginning that is nearly all, and with so much noise
+    posteriors would be flat and the map would stay round.
+    """
+
+    def __init__(self, box: int, kept: float) -> None:
+        self.share, self.kept = torch.ones(box), kept
+
+    def of(self, images: BandImages) -> Float[Tensor, " m"]:
+        """Of every coefficient."""
+        return self.share[images.radius.round().long()]
+
+    def update(self, images: BandImages, explained: Float[Tensor, " m"], pace: float) -> None:
+        """After a batch, whose noise was taken to be what :meth:`of` says."""
+        left = (images.power - explained) * self.of(images) / self.kept
+        shell = images.radius.round().long()
+        total = torch.zeros_like(self.share).index_add_(0, shell, left)
+        count = torch.zeros_like(self.share).index_add_(0, shell, torch.ones_like(left))
+        found = (total / count.clamp_min(1)).clamp(LEAST_NOISE, MOST_NOISE)
+        self.share = torch.where(count > 0, torch.lerp(self.share, found, pace), self.share)
+
 
 def expectation(images: BandImages, slices: Complex[Tensor, "r m"], shifts: Float[Tensor, "t 2"]) -> Batch:
     """Posteriors of all images over views and shifts, and the sums for the next map."""
@@ -177,12 +207,22 @@ class Marching:
         first, last: the band at the beginning and at the end.
         steps: at the first and at every later half shell.
         batch: images of the first and of the last step.
+        fill: how large the particle is in its box, against one that the figures above are meant for. Of a smaller one
+            a shell tells fewer views apart.
     """
 
     first: float
     last: float
     steps: int = 14
     batch: tuple[int, int] = (200, 500)
+    fill: float = 1.0
+
+    def filled(self, fill: float, last: float) -> "Marching":
+        """The same for a particle of another size: the same details, in bands up to ``last``."""
+        first, end = (
+            round(2 * min(band / fill, last - back)) / 2 for band, back in ((self.first, 2.0), (self.last, 0.0))
+        )
+        return replace(self, first=first, last=max(end, first), fill=fill)
 
     @property
     def bands(self) -> list[float]:
@@ -198,12 +238,14 @@ class StochasticMap:
     Attributes:
         volume: [z, y, x].
         shells: the band it was compared in last.
+        noise: the noise's variance per shell as a share of what it was taken to be.
         agreement: Fourier correlation of pseudo half-maps (every second batch, same assignments) at the band's edge.
     """
 
     volume: Float[Tensor, "d d d"]
     shells: float
     agreement: float
+    noise: Float[Tensor, " d"]
 
 
 def stochastic_map(
@@ -214,6 +256,7 @@ def stochastic_map(
     seed: int,
     group: Float[Tensor, "g 3 3"],
     start: Float[Tensor, "d d d"] | None = None,
+    kept: float = 1.0,
     progress: Callable[[float, str], None] = lambda share, said: None,
 ) -> StochasticMap:
     """A map from nothing, or on from ``start``.
@@ -222,12 +265,13 @@ def stochastic_map(
         shown: which image each row shows, from 0; all rows of one are in one half.
         reach_angstrom: how far particles lie from the centre of their image, at most, along an axis.
         group: rotations that lay the particle on itself (:mod:`.symmetry`).
+        kept: share of the noise's power that a window has left in the images.
     """
     generator, box = np.random.default_rng(seed), images.plane.box
     rows = shuffled(shown, generator)
     halves = np.split(rows, [between_images(rows, shown, (len(rows) + 1) // 2)])
     sums, ball = [DecayingEquations(box, group) for _ in halves], soft_ball(box, BALL)
-    bands, volume, done = marching.bands, start, marching.first
+    bands, volume, done, noise = marching.bands, start, marching.first, NoiseShare(box, kept)
     for step, shells in enumerate(bands):
         if shells > done and _agreement(sums, done, ball) < LEAST_AGREEMENT:
             shells = done
@@ -238,16 +282,19 @@ def stochastic_map(
         count = max(1.0, min(0.5 / FORGET, 0.5 * len(images) / size))
         rows = generator.choice(halves[half], min(size, len(halves[half])), replace=False)
         batch = images.take(torch.from_numpy(rows)).band(shells)
+        batch = batch.with_less_noise(noise.of(batch))
         if volume is None or (start is None and step < 2):
             rotations = _even_rotations(len(rows), generator)
             sums[half].add(batch.plane, rotations, batch.data, batch.weight)
         else:
-            rotations = _even_rotations(max(LEAST_VIEWS, view_count(shells)), generator)
+            rotations = _even_rotations(max(LEAST_VIEWS, view_count(marching.fill * shells)), generator)
             rotations = rotations[in_asymmetric_unit(rotations, group)]
             shifts = shift_grid(*shift_steps(images.side_angstrom, reach_angstrom, shells))
-            found = expectation(batch, views(volume, batch.plane, rotations), shifts)
+            slices = views(volume, batch.plane, rotations)
+            found = expectation(batch, slices, shifts)
             # A half is added to in every second step.
             share = max(2 * FORGET, 2 / (step + 1)) if step > 6 else 0.5
+            noise.update(batch, found.explained(slices), share)
             sums[half].forget(share if step > 1 else 1.0)
             sums[half].add(batch.plane, rotations, found.right * share, found.left * share)
             progress(progressed, f"band {shells:g}, log likelihood {float(found.marginal.mean()):.1f}")
@@ -255,7 +302,7 @@ def stochastic_map(
         if shells < POSITIVE_BELOW * marching.last:
             volume = volume.clamp_min(0)
     assert volume is not None
-    return StochasticMap(volume, done, _agreement(sums, done, ball))
+    return StochasticMap(volume, done, _agreement(sums, done, ball), noise.share)
 
 
 def shift_steps(
