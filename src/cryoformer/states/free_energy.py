@@ -12,7 +12,7 @@ of radio astronomy; Hogbom 1974), less than half of the variance that a histogra
 Intervals are percentiles over bootstrap samples of the particles, each read under one of the two curves, drawn by
 chance, so that they hold the errors of the densities too. The smoothness, chosen once, and the error that it makes are
 no part of a sample: samples are spread by 1.3 times as much about the estimate as they come out, with which intervals
-hold the truth of simulated sets about as often as they say (benchmarks/free_energy.py).
+hold the populations of simulated sets as often as they say, and high barriers less often (docs/free_energy.md).
 
 A well counts if the pass to its neighbour is higher by 1 kT (less holds nothing back), and is above it in all but 2.5 %
 of the samples; and if it is as wide as plus and minus the typical uncertainty of a particle's place, because narrower
