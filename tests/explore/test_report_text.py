@@ -78,7 +78,7 @@ def test_a_run_that_was_cut_short_is_called_preliminary(tmp_path: Path) -> None:
 
 def test_particles_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     run = ToyRun(tmp_path / "run")
-    assert outlier_words(run).startswith("15 particles (12.5%) fit worse")
+    assert outlier_words(run).startswith("15 particles (12.5%) fit worse than they")
     assert "select run --drop-outliers" in outlier_words(run)
     run.outlier_score = np.zeros(PARTICLES)
     assert outlier_words(run).startswith("No particle fits worse")

@@ -75,13 +75,18 @@ def outlier_words(run: Run) -> str:
     if scores is None:
         return ""
     count = int((scores > DROP_ABOVE).sum())
+    who = (
+        f"{count:,} particles ({count / len(scores):.1%}) fit worse than they"
+        if count > 1
+        else "One particle fits worse than it"
+    )
     text = (
-        f"{count:,} particles ({count / len(scores):.1%}) fit worse than they should by more than {DROP_ABOVE:g} "
-        "standard deviations: other molecules, empty images, particles off their centre or at wrong poses."
+        f"{who} should by more than {DROP_ABOVE:g} standard deviations: other molecules, empty images, particles off "
+        "their centre or at wrong poses."
     )
     if count == 0:
         return f"No particle fits worse than it should by more than {DROP_ABOVE:g} standard deviations."
-    return f"{text} `cryoformer select {run.path.name} --drop-outliers --out kept.star` leaves them out."
+    return f"{text} `cryoformer select {run.path.name} --drop-outliers --out kept.star` keeps the others."
 
 
 def warnings(

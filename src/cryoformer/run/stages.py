@@ -248,7 +248,9 @@ class Reconstruction:
         outliers = int((scores > DROP_ABOVE).sum())
         self.log.record(stage="outliers", above=DROP_ABOVE, particles=outliers)
         share = 100 * outliers / len(scores)
-        self.log.say(f"{outliers} particles ({share:.1f} %) fit worse than they should by {DROP_ABOVE:g} deviations")
+        self.log.say(
+            f"particles that fit worse than they should by {DROP_ABOVE:g} deviations: {outliers} ({share:.1f} %)"
+        )
         return scores
 
     def _finish(
