@@ -129,7 +129,8 @@ def _training_warnings(run: Run) -> list[str]:
         found.append(
             f"The decoder hardly uses the latents: decoded densities differ by {conditioning[-1]:.3f} of their own "
             f"spread (expected {LOWEST_CONDITIONING} or more). The volumes are one average map whatever the latents "
-            "say. Train longer at low resolution before the full one."
+            "say. Either nothing moves that the images show, which `cryoformer validate` tells, or training at low "
+            "resolution was too short."
         )
     return found
 
