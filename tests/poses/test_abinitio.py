@@ -26,7 +26,7 @@ from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses import abinitio
 from cryoformer.poses.abinitio_run import find_poses
-from cryoformer.poses.map_alignment import align_maps
+from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.refine import refine
 from cryoformer.poses.stochastic_em import Marching
 from cryoformer.progress import RunLog
@@ -238,18 +238,30 @@ def test_agreement_of_maps_is_that_of_what_is_not_round() -> None:
     assert align_maps(one, other).correlation > abinitio.AGREE  # which would not tell them apart
 
 
-def test_starts_that_disagree_show_no_structure(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("agreement", "alike", "why"), [(0.6, 2, "0.60"), (0.99, 11, "--symmetry")])
+def test_maps_that_show_no_poses_are_no_structure(
+    agreement: float, alike: int, why: str, exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def disagree(self: abinitio.AbInitio) -> None:
         structure = {"found": True, "gain": 9.0, "error": 0.1, "band": 6.0}
-        self.findings.add({"structure": structure, "agreement_of_starts": [0.4, 0.6], "said": "structure"})
+        facts = {"structure": structure, "agreement_of_starts": [agreement], "said": "structure"}
+        self.findings.add(facts | {"views_alike": alike * [0.99]})
 
     monkeypatch.setattr(abinitio.AbInitio, "_find_map", disagree)
     bare = without_poses(exact, tmp_path)
     for _ in range(2):
         said = find_poses(ParticleInput(bare), tmp_path / "out", READING)
         assert "no structure shown" in said
-        assert "0.60" in said
+        assert why in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["abinitio.json", "log.txt"]
+
+
+def test_a_disc_lies_on_itself_in_many_views() -> None:
+    points = grid_points(BOX, 1.0)
+    disc = torch.exp(-(points / torch.tensor([7.0, 7.0, 3.0])).square().sum(dim=1)).reshape(BOX, BOX, BOX)
+    alike = self_alignments(disc, abinitio.ALIKE, abinitio.MOST_ALIKE, np.eye(3)[None])
+    findings = abinitio.Findings(Path("unused"), facts={"views_alike": [each.correlation for each in alike]})
+    assert findings.turns_on_itself
 
 
 def test_few_images_and_other_folders_are_refused(exact: Path, tmp_path: Path) -> None:

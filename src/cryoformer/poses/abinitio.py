@@ -82,8 +82,14 @@ class Findings:
 
     @property
     def has_structure(self) -> bool:
-        """Whether images held out are likelier under the map than under a round one, and another start found it too."""
-        return bool(self.facts["structure"]["found"]) and self.starts_agree
+        """Whether images held out are likelier under the map than under a round one, another start found it too, and it
+        is no body of revolution."""
+        return bool(self.facts["structure"]["found"]) and self.starts_agree and not self.turns_on_itself
+
+    @property
+    def turns_on_itself(self) -> bool:
+        """Whether the map lies on itself in so many views that images cannot tell which of them they are."""
+        return len(self.facts.get("views_alike", [])) >= MOST_ALIKE
 
     @property
     def starts_agree(self) -> bool:
@@ -93,6 +99,11 @@ class Findings:
     @property
     def sentence(self) -> str:
         """What the images held out, and the starts, say of structure."""
+        if self.turns_on_itself:
+            return (
+                f"no structure shown: the map from nothing lies on itself in {MOST_ALIKE} other views or more, as a "
+                "body of revolution does, so poses would be drawn by lot; for a point group give --symmetry"
+            )
         if self.starts_agree:
             return str(self.facts["said"])
         agreement = max(self.facts["agreement_of_starts"])
@@ -219,6 +230,10 @@ class AbInitio:
             images, volume, shells, self.reach, self.seed, self.group, lambda done: self.log.advance(done / count)
         )
         alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.group.double().numpy(), self.seed)
+        if len(alike) >= MOST_ALIKE:
+            found.add({"views_alike": [each.correlation for each in alike]})
+            self.log.say(found.sentence)
+            return
         if alike:
             self.log.say(f"the map nearly lies on itself in {len(alike)} other views; images will say which is which")
         self.log.stage("following the best views uphill")
