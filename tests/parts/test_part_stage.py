@@ -53,6 +53,7 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     run = open_run(tmp_path / "run")
     (said,) = [line for line in run.metrics if line["stage"] == "parts"]
     assert (run.parts is not None) == (said["held_out_gain"] > 0)
+    assert not (tmp_path / "run" / "checkpoints" / "parts_stage.safetensors").exists()
 
     density = moving_density(run.latents)
     save_tensors(tmp_path / "run" / "checkpoints" / "parts.safetensors", *density.tensors())
