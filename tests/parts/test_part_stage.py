@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cryoformer.checkpoint import save_tensors
 from cryoformer.errors import InputError
 from cryoformer.formats.load import load_particles
 from cryoformer.images.fourier_images import Images
+from cryoformer.linear.regions import Regions
 from cryoformer.parts import fit, stage
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.fit import FitState
@@ -107,3 +109,18 @@ def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | No
         # Without the check of types: what is found is a word here.
         judged = PartStage.run.__wrapped__ if hasattr(PartStage.run, "__wrapped__") else PartStage.run
         assert judged(Judged(moving.images, log), 1) == chosen
+
+
+def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated):
+    class Still(PartStage):
+        def __init__(self, log: RunLog) -> None:
+            self.images, self.log, self.seed = moving.images, log, 0
+            self.latents, self.regions = torch.randn(100, 2), Regions()
+
+    with RunLog(None) as log:
+        still = Still(log)
+        still.network = SimpleNamespace(
+            window=torch.ones(BOX, BOX, BOX), volumes=lambda some: [moving.still.numpy()] * len(some)
+        )
+        begin = PartStage._start.__wrapped__ if hasattr(PartStage._start, "__wrapped__") else PartStage._start
+        assert begin(still, 2) is None

@@ -36,6 +36,8 @@ from cryoformer.training.static_density import static_density
 # A further part must explain so much of what the others leave of the decoded densities' variance.
 LEAST_GAIN = 0.2
 LEAST_EXPLAINED = 0.2
+# Deviation of the decoded densities over the states, relative to their own, that is worth a look.
+LEAST_SPREAD = 1e-4
 IMAGES_PER_STATE = 16
 PRIOR_IMAGES = 1000
 # Standard errors by which held-out images must gain for parts to have poses of their own.
@@ -121,9 +123,13 @@ class PartStage:
         region = coarse_region(self.network.window.cpu(), box, coarse)
         if (moving := self.regions.to("cpu").at(box).moving) is not None:
             region &= moving > 0.5 * moving.max()
+        densities = torch.stack(decoded)
+        # A network that found no motion may decode the same for all particles, but for rounding.
+        if not densities[:, region].std(dim=0).square().mean().sqrt() > LEAST_SPREAD * densities.std():
+            return None
         terms, best = LatentTerms.of_population(self.latents.cpu()), None
         for parts in range(1, most + 1):
-            found = start_parts(torch.stack(decoded), some.cpu(), terms, region, coarse, parts, self.seed)
+            found = start_parts(densities, some.cpu(), terms, region, coarse, parts, self.seed)
             self.log.record(stage="parts_start", parts=parts, explained=found.explained)
             least = LEAST_EXPLAINED if best is None else 1 - (1 - LEAST_GAIN) * (1 - best.explained)
             if found.explained < least:
