@@ -25,7 +25,7 @@ from heterogeneity import simulate
 from scipy.spatial.transform import Rotation
 
 from cryoformer.formats import load_particles
-from cryoformer.formats.posed import write_poses
+from cryoformer.formats.load import open_particle_file
 from cryoformer.particles import Particles
 
 ONE_SIGMA = 1.0
@@ -38,12 +38,15 @@ def command(*arguments: str | Path) -> float:
     return time.monotonic() - started
 
 
-def write_rough(exact: Particles, degrees: float, angstrom: float, seed: int, folder: Path) -> Path:
+def write_rough(file: Path, degrees: float, angstrom: float, seed: int, folder: Path) -> Path:
     """The particles at poses with errors."""
+    listed = open_particle_file(file)
+    exact = listed.read()
     generator, count = np.random.default_rng(seed), len(exact)
     turns = Rotation.from_rotvec(np.radians(degrees) * generator.normal(size=(count, 3))).as_matrix()
     shifts = exact.shifts_angstrom + angstrom * generator.normal(size=(count, 2))
-    return write_poses(replace(exact, rotations=turns @ exact.rotations, shifts_angstrom=shifts), folder)
+    folder.mkdir(parents=True)
+    return listed.write_posed(replace(exact, rotations=turns @ exact.rotations, shifts_angstrom=shifts), folder)
 
 
 def distances(found: Particles, exact: Particles) -> dict[str, float]:
@@ -84,7 +87,7 @@ def trained(particles: Path, out: Path, truth: Path) -> dict[str, Any]:
 def measure(exact: Particles, degrees: float, angstrom: float, options: argparse.Namespace) -> dict[str, Any]:
     """Everything about one size of errors."""
     folder = options.out / f"{degrees:g}_{angstrom:g}"
-    rough_file = write_rough(exact, degrees, angstrom, options.seed, folder / "rough")
+    rough_file = write_rough(options.particles, degrees, angstrom, options.seed, folder / "rough")
     seconds = command("refine", rough_file, "--out", folder / "refined")
     record = json.loads((folder / "refined" / "refinement.json").read_text())
     refined_file = folder / "refined" / "particles.star"
