@@ -51,6 +51,7 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
     monkeypatch.setattr(stage, "STATES", 8)
     monkeypatch.setattr(stage, "LEAST_EXPLAINED", -100.0)
+    monkeypatch.setattr(stage, "MOST_GAINED", 1.0)
     small_run(tmp_path / "run", parts=1, latent_states=8, stages=[{"box": 24, "epochs": 1, "batch": 64}])
     run = open_run(tmp_path / "run")
     (said,) = [line for line in run.metrics if line["stage"] == "parts"]
@@ -111,16 +112,36 @@ def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | No
         assert judged(Judged(moving.images, log), 1) == chosen
 
 
-def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated):
-    class Still(PartStage):
-        def __init__(self, log: RunLog) -> None:
-            self.images, self.log, self.seed = moving.images, log, 0
-            self.latents, self.regions = torch.randn(100, 2), Regions()
+def start_of(densities: Callable[[torch.Tensor], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> object:
+    """What the stage starts from, for a network that decodes these densities; one part that explains all is offered."""
 
+    class Decoded(PartStage):
+        def __init__(self, log: RunLog) -> None:
+            self.images, self.log, self.seed = SimpleNamespace(box=BOX, voxel_angstrom=PIXEL), log, 0
+            self.latents, self.regions = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), Regions()
+            self.network = SimpleNamespace(window=torch.ones(BOX, BOX, BOX), volumes=densities)
+
+    monkeypatch.setattr(stage, "start_parts", lambda *_: SimpleNamespace(explained=0.9))
     with RunLog(None) as log:
-        still = Still(log)
-        still.network = SimpleNamespace(
-            window=torch.ones(BOX, BOX, BOX), volumes=lambda some: [moving.still.numpy()] * len(some)
-        )
         begin = PartStage._start.__wrapped__ if hasattr(PartStage._start, "__wrapped__") else PartStage._start
-        assert begin(still, 2) is None
+        return begin(Decoded(log), 1)
+
+
+def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated, monkeypatch: pytest.MonkeyPatch):
+    assert start_of(lambda some: [moving.still.numpy()] * len(some), monkeypatch) is None
+
+
+def test_density_that_comes_and_goes_is_no_part(moving: Simulated, monkeypatch: pytest.MonkeyPatch):
+    def swinging(some: torch.Tensor) -> list[np.ndarray]:
+        return [(moving.still + blob((10.0 * float(z), 20.0, 0.0), 8.0)).numpy() for z in some[:, 0]]
+
+    def there_or_not(some: torch.Tensor) -> list[np.ndarray]:
+        return [(moving.still + float(z > 0) * blob((0.0, 20.0, 0.0), 8.0)).numpy() for z in some[:, 0]]
+
+    assert start_of(swinging, monkeypatch) is not None
+    assert start_of(there_or_not, monkeypatch) is None
+
+
+def test_the_share_gained_is_nothing_for_motion_and_all_for_what_comes_and_goes():
+    assert stage.share_gained(torch.eye(8)) == pytest.approx(0.0, abs=1e-6)
+    assert stage.share_gained(torch.tensor([[0.0, 1.0, 5.0], [0.0, 3.0, 5.0]])) == pytest.approx(1.0)

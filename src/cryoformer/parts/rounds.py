@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cryoformer.decode.latent_posterior import fit_prior
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.grids import grid_points, resample_volume, sample_volume
+from cryoformer.imaging.grids import enlarge_volume, grid_points, resample_volume, sample_volume
 from cryoformer.imaging.slices import SlicePlane
 from cryoformer.linear.consensus import Backprojection, wiener_backprojection
 from cryoformer.parts.density import PartDensities, swept
@@ -64,8 +64,8 @@ class PartRounds:
             self.update(draws, motions=False)
             self.update_still(draws)
         else:
-            parts = torch.stack([pad_volume(part, self.images.box) for part in coarse.parts])
-            self.densities = PartDensities(pad_volume(coarse.still, self.images.box), parts, self.pixel_size)
+            parts = torch.stack([enlarge_volume(part, self.images.box) for part in coarse.parts])
+            self.densities = PartDensities(enlarge_volume(coarse.still, self.images.box), parts, self.pixel_size)
         self.update(draws, motions=False)
         self.update_still(draws)
 
@@ -111,14 +111,6 @@ class PartRounds:
         self.update(draws)
         self.update_still(draws)
         return posterior
-
-
-def pad_volume(volume: Float[Tensor, "d d d"], box: int) -> Float[Tensor, "e e e"]:
-    """The same density on the grid of a larger box of the same size in Angstrom: the inverse of a crop."""
-    coefficients = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(volume)))
-    before = box // 2 - volume.shape[-1] // 2
-    padded = torch.nn.functional.pad(coefficients, (before, box - volume.shape[-1] - before) * 3)
-    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(padded)).real).contiguous()
 
 
 @torch.no_grad()

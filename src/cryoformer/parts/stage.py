@@ -1,8 +1,9 @@
 r"""Parts as a stage of a run: how many, what they are, and whether they explain images better than the network.
 
 Parts are looked for in the densities that the network decodes, one more as long as it explains a fifth of what is left,
-and are then fitted to images. Images that were held out of all training decide: if their log likelihood under the parts
-is not above that under the network, with densities from the same images, there are no parts, and the run is as it was.
+and are then fitted to images. Where density comes and goes instead, none is looked for. Images that were held out of
+all training decide: if their log likelihood under the parts is not above that under the network, with densities from
+the same images, there are no parts, and the run is as it was.
 """
 
 import math
@@ -40,6 +41,9 @@ LEAST_EXPLAINED = 0.2
 LEAST_SPREAD = 1e-4
 IMAGES_PER_STATE = 16
 PRIOR_IMAGES = 1000
+# Of what varies, the share that is gained or lost by the molecule as a whole. Motion only shifts it: 0.03 to 0.05 where
+# domains swing; density that comes and goes has most of it.
+MOST_GAINED = 0.3
 # Standard errors by which held-out images must gain for parts to have poses of their own.
 LEAST_OWN_GAIN = 2.0
 
@@ -126,6 +130,12 @@ class PartStage:
         densities = torch.stack(decoded)
         # A network that found no motion may decode the same for all particles, but for rounding.
         if not densities[:, region].std(dim=0).square().mean().sqrt() > LEAST_SPREAD * densities.std():
+            return None
+        gained = share_gained(densities[:, region])
+        if gained > MOST_GAINED:
+            self.log.say(
+                f"density comes and goes ({100 * gained:.0f} % of what varies), which no motion of a part does"
+            )
             return None
         terms, best = LatentTerms.of_population(self.latents.cpu()), None
         for parts in range(1, most + 1):
@@ -235,3 +245,9 @@ class PartStage:
 def _masked_fsc(found: Backprojection, mask: Float[Tensor, "d d d"]) -> Float[Tensor, " s"]:
     halves = [half.cpu().numpy() for half in found.halves]
     return torch.from_numpy(masked_fsc(halves[0], halves[1], mask.cpu().numpy())).float()
+
+
+def share_gained(densities: Float[Tensor, "s p"]) -> float:
+    """What densities gain or lose in all, as a share of what varies: 0 for motion, 1 where density comes and goes."""
+    deviations = densities - densities.mean(dim=0)
+    return float(deviations.sum(dim=1).abs().sum() / deviations.abs().sum())
