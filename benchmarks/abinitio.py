@@ -1,6 +1,7 @@
 """Poses from nothing against poses that are known: `cryoformer abinitio` on a file from which they were taken out.
 
-    python benchmarks/abinitio.py PARTICLES [--out DIR] [--seeds 1 2 3] [--symmetry C1] [--options ...] [--json FILE]
+    python benchmarks/abinitio.py PARTICLES [--out DIR] [--seeds 1 2 3] [--symmetry C1] [--truth DIR]
+        [--json FILE] [--options ...]
 
 PARTICLES is a STAR file with poses, of a simulation (true ones) or of a refinement. They are written to a file without
 the columns of poses, which is all that the command gets. What comes back is compared with them (pose_comparison.py).
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import starfile
-from pose_comparison import compare
+from pose_comparison import compare, framed
+
+from cryoformer.formats.load import open_particle_file
 
 POSES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 
@@ -49,7 +52,35 @@ def measure(known: Path, seed: int, folder: Path, options: argparse.Namespace) -
         result[name] = record.get(name)
     if (out / "particles.star").exists():
         result |= compare(out / "particles.star", known, options.symmetry, folder / "cache")
+        if options.truth is not None:
+            result |= trained_in_frame(known, seed, folder, options.truth)
     return result
+
+
+def trained(file: Path, run: Path, truth: Path) -> dict[str, float]:
+    """What a run of these particles knows, without parts."""
+    scored = run / "evaluation.json"
+    if not scored.exists():
+        cryoformer = [sys.executable, "-m", "cryoformer"]
+        subprocess.run([*cryoformer, "train", str(file), "--out", str(run), "--set", "parts=0"], check=True)
+        said = subprocess.run(
+            [*cryoformer, "evaluate", str(run), "--truth", str(truth)], check=True, stdout=subprocess.PIPE
+        )
+        scored.write_bytes(said.stdout)
+    ours = json.loads(scored.read_text())["sources"]["cryoformer"]
+    scores = {f"{mask}_auc": ours["per_image"][mask]["auc_mean"] for mask in ("molecule", "moving")}
+    return scores | {"r2": ours["latents"]["knn_r2"]}
+
+
+def trained_in_frame(known: Path, seed: int, folder: Path, truth: Path) -> dict[str, Any]:
+    """Runs at the poses found, in the frame of the truth, and at the true ones."""
+    listed, found = open_particle_file(known), open_particle_file(folder / f"seed_{seed}" / "particles.star").read()
+    (folder / f"framed_{seed}").mkdir(exist_ok=True)
+    file = listed.write_posed(framed(found, listed.read(), "C1").particles, folder / f"framed_{seed}")
+    return {
+        "run": trained(file, folder / f"run_{seed}", truth),
+        "run_at_known_poses": trained(known, folder / "run_known", truth),
+    }
 
 
 def main() -> None:
@@ -60,6 +91,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--symmetry", default="C1", help="of the particle, for the errors")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="more arguments of the command")
+    parser.add_argument("--truth", type=Path, help="of a simulation: runs are trained at either poses and scored")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -5,7 +5,7 @@ of the nearest equivalent view. Maps are back-projections of all images (and of 
 either poses, those found brought into the frame of those known by that rotation and the best translation of the origin.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +65,18 @@ def _averaged(turn: np.ndarray, rotations: np.ndarray, known: np.ndarray, group:
     return turn
 
 
-def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, Any]:
-    """All figures of one result.
+@dataclass(frozen=True)
+class Framed:
+    """Particles at the poses that were found, in the frame of those that are known, and how far off they are."""
 
-    Args:
-        found, known: files of the same particles, in the same order.
-        symmetry: of the particle; ``known`` has its axes as :func:`.rotation_group` has them.
-        cache: folder for images that do not fit the memory.
-    """
-    poses, exact = load_particles(found), load_particles(known)
+    particles: Particles
+    degrees: np.ndarray
+    angstrom: np.ndarray
+    mirrored: bool
+
+
+def framed(poses: Particles, exact: Particles, symmetry: str) -> Framed:
+    """``poses`` in the frame of ``exact``: the same particles in the same order."""
     rotations, errors, mirrored = best_frame(
         poses.rotations, exact.rotations, Rotation.create_group(symmetry).as_matrix()
     )
@@ -84,17 +87,28 @@ def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, A
     near = near if near.sum() > 6 else np.ones_like(near)
     origin = np.linalg.lstsq(rows[near], shifts.reshape(-1)[near], rcond=None)[0]
     left = shifts - (rows @ origin).reshape(-1, 2)
-    maps = [
-        _maps(replace(exact, rotations=each, shifts_angstrom=shift), symmetry, cache)
-        for each, shift in ((rotations, exact.shifts_angstrom + left), (exact.rotations, exact.shifts_angstrom))
-    ]
+    particles = replace(exact, rotations=rotations, shifts_angstrom=exact.shifts_angstrom + left)
+    return Framed(particles, errors, np.linalg.norm(left, axis=1), mirrored)
+
+
+def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, Any]:
+    """All figures of one result.
+
+    Args:
+        found, known: files of the same particles, in the same order.
+        symmetry: of the particle; ``known`` has its axes as :func:`.rotation_group` has them.
+        cache: folder for images that do not fit the memory.
+    """
+    exact = load_particles(known)
+    there = framed(load_particles(found), exact, symmetry)
+    maps = [_maps(each, symmetry, cache) for each in (there.particles, exact)]
     box, pixel = maps[0].volume.shape[-1], float(exact.pixel_sizes_angstrom.max())
     alike = fourier_shell_correlation(maps[0].volume, maps[1].volume)
     return {
-        "mirrored": mirrored,
-        "median_degrees": float(np.median(errors)),
-        "within_10_degrees": float(np.mean(errors < 10)),
-        "median_shift_angstrom": float(np.median(np.linalg.norm(left, axis=1))),
+        "mirrored": there.mirrored,
+        "median_degrees": float(np.median(there.degrees)),
+        "within_10_degrees": float(np.mean(there.degrees < 10)),
+        "median_shift_angstrom": float(np.median(there.angstrom)),
         "map_like_that_at_known_poses_to_angstrom": resolution(alike, box, pixel, 0.5),
         "map_fsc": [round(float(each), 3) for each in alike],
         "half_maps_to_angstrom": [_resolution(each, pixel) for each in maps],
