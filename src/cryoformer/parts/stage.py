@@ -1,6 +1,6 @@
 r"""Parts as a stage of a run: how many, what they are, and whether they explain images better than the network.
 
-Parts are looked for in the densities that the network decodes, one more as long as it explains a fifth of what is left,
+Parts are looked for in the densities that the network decodes, one more as long as it explains much of what is left,
 and are then fitted to images. Where density comes and goes instead, none is looked for. Images that were held out of
 all training decide: if their log likelihood under the parts is not above that under the network, with densities from
 the same images, there are no parts, and the run is as it was.
@@ -34,8 +34,9 @@ from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
 from cryoformer.training.static_density import static_density
 
-# A further part must explain so much of what the others leave of the decoded densities' variance.
-LEAST_GAIN = 0.2
+# A further part must explain so much of what the others leave of the decoded densities' variance. In adenylate kinase a
+# third one explains 21 %, and makes held-out images less likely by 0.85 than two parts do.
+LEAST_GAIN = 0.3
 LEAST_EXPLAINED = 0.2
 # Deviation of the decoded densities over the states, relative to their own, that is worth a look.
 LEAST_SPREAD = 1e-4
