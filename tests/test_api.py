@@ -18,6 +18,7 @@ SETTINGS = {
     "model.hash_table_log2": 10,
     "model.encoder_layers": 2,
     "latent_states": 16,
+    "parts": 0,
     "invert": "no",
 }
 

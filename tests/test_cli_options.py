@@ -107,7 +107,7 @@ sys.exit(main(sys.argv[1:]))
 
 def test_train_and_select_work_with_the_core_alone(particle_file: Path, tmp_path: Path) -> None:
     small = {"subspace.box": 16, "subspace.iterations": 2, "model.queries": 8, "model.channels": 8, "latent_states": 8,
-             "stages": "[{box: 16, epochs: 1}, {box: 24, epochs: 1}]", "invert": "no"}  # fmt: skip
+             "stages": "[{box: 16, epochs: 1}, {box: 24, epochs: 1}]", "invert": "no", "parts": 0}  # fmt: skip
     out = tmp_path / "run"
     settings = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "-c", CORE_ALONE]

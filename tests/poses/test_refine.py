@@ -183,6 +183,7 @@ def test_training_warns_of_rough_poses_and_not_of_others(
         "stages": [{"box": 16, "epochs": 1, "batch": 64}],
         "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
         "latent_states": 8,
+        "parts": 0,
         "full_box": False,
         "invert": "no",
     }

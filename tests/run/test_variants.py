@@ -19,6 +19,7 @@ SMALL = {
     "subspace": {"box": 16, "dimension": 2, "iterations": 3},
     "stages": [{"box": 16, "epochs": 0.5, "batch": 32}, {"box": 24, "epochs": 0.2, "batch": 32}],
     "latent_states": 8,
+    "parts": 0,
     "refine_latents": False,
     "invert": "no",
 }
