@@ -10,14 +10,11 @@ What is done in DIR is not done again.
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import starfile
+from harness import cryoformer, measured, scored_run
 from pose_comparison import compare, framed
 
 from cryoformer.formats.load import open_particle_file
@@ -42,10 +39,8 @@ def measure(known: Path, seed: int, folder: Path, options: argparse.Namespace) -
     out, seconds = folder / f"seed_{seed}", folder / f"seconds_{seed}.txt"
     if not seconds.exists():
         bare = without_poses(known, folder / "bare")
-        started = time.monotonic()
-        command = ["abinitio", str(bare), "--out", str(out), "--seed", str(seed), *options.options]
-        subprocess.run([sys.executable, "-m", "cryoformer", *command], check=True)
-        seconds.write_text(f"{time.monotonic() - started:.1f}")
+        took = cryoformer("abinitio", bare, "--out", out, "--seed", str(seed), *options.options)
+        seconds.write_text(f"{took:.1f}")
     record = json.loads((out / "abinitio.json").read_text())
     result: dict[str, Any] = {"seed": seed, "seconds": float(seconds.read_text())}
     for name in ("said", "agreement_of_starts", "views_alike", "certainty", "half_map_resolution_angstrom"):
@@ -53,56 +48,39 @@ def measure(known: Path, seed: int, folder: Path, options: argparse.Namespace) -
     if (out / "particles.star").exists():
         result |= compare(out / "particles.star", known, options.symmetry, folder / "cache")
         if options.truth is not None:
-            result |= trained_in_frame(known, seed, folder, options.truth)
+            result |= trained_in_frame(known, seed, folder, options)
     return result
 
 
-def trained(file: Path, run: Path, truth: Path) -> dict[str, float]:
-    """What a run of these particles knows, without parts."""
-    scored = run / "evaluation.json"
-    if not scored.exists():
-        cryoformer = [sys.executable, "-m", "cryoformer"]
-        subprocess.run([*cryoformer, "train", str(file), "--out", str(run), "--set", "parts=0"], check=True)
-        said = subprocess.run(
-            [*cryoformer, "evaluate", str(run), "--truth", str(truth)], check=True, stdout=subprocess.PIPE
-        )
-        scored.write_bytes(said.stdout)
-    ours = json.loads(scored.read_text())["sources"]["cryoformer"]
-    scores = {f"{mask}_auc": ours["per_image"][mask]["auc_mean"] for mask in ("molecule", "moving")}
-    return scores | {"r2": ours["latents"]["knn_r2"]}
-
-
-def trained_in_frame(known: Path, seed: int, folder: Path, truth: Path) -> dict[str, Any]:
-    """Runs at the poses found, in the frame of the truth, and at the true ones."""
+def trained_in_frame(known: Path, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Runs without parts at the poses found, in the frame of the truth, and at the true ones."""
     listed, found = open_particle_file(known), open_particle_file(folder / f"seed_{seed}" / "particles.star").read()
     (folder / f"framed_{seed}").mkdir(exist_ok=True)
-    file = listed.write_posed(framed(found, listed.read(), "C1").particles, folder / f"framed_{seed}")
+    file = listed.write_posed(framed(found, listed.read(), options.symmetry).particles, folder / f"framed_{seed}")
     return {
-        "run": trained(file, folder / f"run_{seed}", truth),
-        "run_at_known_poses": trained(known, folder / "run_known", truth),
+        "run": scored_run(file, folder / f"run_{seed}", options.truth, "--set", "parts=0"),
+        "run_at_known_poses": scored_run(known, folder / "run_known", options.truth, "--set", "parts=0"),
     }
 
 
-def main() -> None:
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """Every seed, one after the other."""
+    results = []
+    for seed in options.seeds:
+        results.append(measure(options.particles, seed, options.out, options))
+        print(json.dumps(results[-1]), flush=True)
+    return {"particles": options.particles.name, "symmetry": options.symmetry, "seeds": results}
+
+
+def main() -> None:
+    """Measure every seed, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("particles", type=Path)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--symmetry", default="C1", help="of the particle, for the errors")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="more arguments of the command")
     parser.add_argument("--truth", type=Path, help="of a simulation: runs are trained at either poses and scored")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.out or Path(temporary)
-        results = []
-        for seed in options.seeds:
-            results.append(measure(options.particles, seed, folder, options))
-            print(json.dumps(results[-1]), flush=True)
-    if options.json is not None:
-        facts = {"particles": options.particles.name, "symmetry": options.symmetry, "seeds": results}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+    measured(parser, measure_all)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,11 @@ What is done in DIR is not done again.
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import cryoformer, measured
 from scipy.spatial import cKDTree
 
 from cryoformer.assess.heterogeneity import latent_scores
@@ -38,17 +35,9 @@ SPARE_ANGSTROM, EDGE_ANGSTROM = 8.0, 7.0
 def main() -> None:
     """Simulate, train three times, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--snr", type=float, default=0.1)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        options.out = options.out or Path(temporary)
-        result = measure(options)
-    print(json.dumps(result, indent=1))
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    measured(parser, measure)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -103,10 +92,8 @@ def one_run(stack: Path, out: Path, arguments: list[str]) -> dict[str, Any]:
     """R2 of both coordinates, dimensions, and what was decoded."""
     seconds = None
     if not (out / "latents.npz").exists():
-        started = time.monotonic()
-        command = [sys.executable, "-m", "cryoformer", "train", str(stack / "particles.star"), "--out", str(out)]
-        subprocess.run([*command, "--set", "parts=0", *arguments], check=True)
-        seconds = round(time.monotonic() - started, 1)
+        command = ["train", stack / "particles.star", "--out", out, "--set", "parts=0", *arguments]
+        seconds = round(cryoformer(*command), 1)
     truth, run = np.load(stack / "truth.npz"), open_run(out)
     r2 = [latent_scores(run.latents, column).knn_r2 for column in truth["coordinates"].T]
     subspace = load_tensors(RunPaths(out).checkpoint("subspace"))[0]

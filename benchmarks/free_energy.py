@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from cryoformer.states.deconvolution import PathLikelihood
-from cryoformer.states.free_energy import RESOLUTION, FreeEnergy, free_energy, population_between, smoothing
+from cryoformer.states.free_energy import LEVELS, RESOLUTION, FreeEnergy, free_energy, population_between, smoothing
 
 RESULT = Path("benchmarks/results/free_energy.json")
 PLACES, FINE, PARTICLES, ERROR = 48, 16, 1500, 0.08
-LEVELS = (2.5, 97.5)
 BELOW = 4.0
 # Wells as (share, middle, deviation), and a flat share.
 LAWS: dict[str, tuple[list[tuple[float, float, float]], float]] = {
@@ -133,24 +132,18 @@ def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
 
 def whole_way(run: Path, truth: Path, cuts: list[float], laws: list[float] | None) -> dict[str, Any]:
     """`free-energy` on a run, and the shares of the particles left of some t."""
-    from cryoformer.imaging.grids import resample_volume
+    from cryoformer.progress import RunLog
     from cryoformer.run.images import images_of_run
     from cryoformer.run.run_folder import RunPaths, open_run
-    from cryoformer.states.curve import read_along_curve
-    from cryoformer.states.free_energy_files import BOX, in_words
-    from cryoformer.states.path import even_path, path_line
+    from cryoformer.states.free_energy_files import find_free_energy, in_words
+    from cryoformer.states.path import path_line
 
     started, finished = time.perf_counter(), open_run(run)
     t = np.load(truth / "truth.npz")["t"][RunPaths(run).read_rows(len(finished.latents))]
     line, name = path_line(finished.latents)
-    with images_of_run(finished) as (images, _):
-        box = min(BOX, images.box)
-        path = even_path(finished, line, name, box)
-        window = resample_volume(finished.model.window, box).clamp(0, 1)
-        reading = read_along_curve(images.crop(box), path.volumes, window)
-    readings = [reading.under(0), reading.under(1)]
-    found = free_energy(reading.unseen(), readings=readings, fold=reading.halves)
-    posterior = reading.unseen().likelihood * found.populations
+    with RunLog(None) as log, images_of_run(finished, focused=True) as (images, *_):
+        _, unseen, found = find_free_energy(finished, line, name, images, log)
+    posterior = unseen.likelihood * found.populations
     mean = posterior @ found.along / posterior.sum(axis=1)
     if np.corrcoef(mean, t)[0, 1] < 0:
         t = 1.0 - t

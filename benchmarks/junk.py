@@ -17,10 +17,6 @@ contrast. What is done in DIR is not done again.
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ from typing import Any
 import mrcfile
 import numpy as np
 import torch
+from harness import cryoformer, measured
 from sklearn.metrics import roc_auc_score
 
 from cryoformer.checkpoint import load_tensors
@@ -55,19 +52,11 @@ STEP_ANGSTROM, APART_ANGSTROM = 3.8, 4.0
 def main() -> None:
     """Mix, train, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--share", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        options.out = options.out or Path(temporary)
-        result = measure(options)
-    print(json.dumps(result, indent=1))
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    measured(parser, measure)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -79,7 +68,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     kind = np.load(mixed / "kind.npy")
     run = options.out / "run"
     if not (run / "latents.npz").exists():
-        command("train", particles, "--out", run, "--set", "parts=0")
+        cryoformer("train", particles, "--out", run, "--set", "parts=0")
     return {
         "images": len(kind),
         "box": BOX,
@@ -88,13 +77,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed,
         **scores(run, kind),
     }
-
-
-def command(*arguments: str | Path) -> None:
-    """Run `cryoformer` with these arguments."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "cryoformer", *map(str, arguments)], check=True)
-    print(f"{arguments[0]}: {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 def mix(options: argparse.Namespace, out: Path) -> None:

@@ -19,9 +19,9 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.fsc import fourier_shell_correlation, resolution
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.particles import Particles
+from cryoformer.poses.map_alignment import MIRROR
 from cryoformer.poses.symmetry import rotation_group
 
-MIRROR = np.diag([1.0, 1.0, -1.0])
 # Of the best global rotation: candidates that are tried, the quantile that decides, rounds of averaging near ones.
 CANDIDATES, QUANTILE, ROUNDS, NEAR_DEGREES = 400, 0.4, 4, 10.0
 

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
 from cryoformer.assess.canvas import BLUE, GREY, VERMILION, new_figure, save
+from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.background import background_mask
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.occupancy import EDGE_ANGSTROM, occupancy_mask
@@ -40,7 +41,7 @@ def main() -> None:
     run = open_run(arguments.run)
     table = run.table()
     found = {"contrast": run.contrast}
-    with images_of_run(run) as (images, file):
+    with images_of_run(run) as (images, file, _):
         raw = file.read().images(np.arange(len(table))).astype(np.float32)
         columns = columns_of(table, images.rotations.double().numpy(), raw)
         sharp = sharply_masked(run, images.with_contrast(1 / torch.from_numpy(run.contrast)).crop(BOX))
@@ -86,21 +87,11 @@ def columns_of(table: pd.DataFrame, rotations: np.ndarray, raw: np.ndarray) -> d
     }
 
 
-def sharply_masked(run: Run, images: object) -> PPCA:
+def sharply_masked(run: Run, images: Images) -> PPCA:
     """The linear subspace under a mask of the sharpest edge, without contrasts."""
     mean = crop_volume(torch.from_numpy(run.consensus), BOX)
-    mask = occupancy_mask(mean, images.pixel_size_angstrom, EDGE_ANGSTROM)  # type: ignore[attr-defined]
-    return fit_ppca(
-        images,
-        mean,
-        mask,
-        COMPONENTS,
-        ITERATIONS,
-        0,
-        lambda *_: None,
-        TOLERANCE,
-        contrast=False,  # type: ignore[arg-type]
-    )
+    mask = occupancy_mask(mean, images.pixel_size_angstrom, EDGE_ANGSTROM)
+    return fit_ppca(images, mean, mask, COMPONENTS, ITERATIONS, seed=0, tolerance=TOLERANCE, contrast=False)
 
 
 def correlations(values: np.ndarray, columns: dict[str, np.ndarray], micrographs: pd.Series) -> dict[str, float]:

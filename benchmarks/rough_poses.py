@@ -12,15 +12,12 @@ commands that a user gives. What is done in DIR is not done again.
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import cryoformer, measured, scored_run
 from heterogeneity import simulate
 from scipy.spatial.transform import Rotation
 
@@ -31,13 +28,6 @@ from cryoformer.particles import Particles
 ONE_SIGMA = 1.0
 
 
-def command(*arguments: str | Path) -> float:
-    """Run `cryoformer` with these arguments; the seconds it took."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "cryoformer", *map(str, arguments)], check=True)
-    return time.monotonic() - started
-
-
 def write_rough(file: Path, degrees: float, angstrom: float, seed: int, folder: Path) -> Path:
     """The particles at poses with errors."""
     listed = open_particle_file(file)
@@ -45,7 +35,7 @@ def write_rough(file: Path, degrees: float, angstrom: float, seed: int, folder: 
     generator, count = np.random.default_rng(seed), len(exact)
     turns = Rotation.from_rotvec(np.radians(degrees) * generator.normal(size=(count, 3))).as_matrix()
     shifts = exact.shifts_angstrom + angstrom * generator.normal(size=(count, 2))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return listed.write_posed(replace(exact, rotations=turns @ exact.rotations, shifts_angstrom=shifts), folder)
 
 
@@ -73,22 +63,11 @@ def coverage(found: Particles, exact: Particles, posteriors: Path) -> dict[str, 
     }
 
 
-def trained(particles: Path, out: Path, truth: Path) -> dict[str, Any]:
-    """Scores of a run with default settings at these poses."""
-    seconds = 0.0
-    if not (out / "evaluation.json").exists():
-        seconds = command("train", particles, "--out", out, *(["--resume"] if out.exists() else []))
-        command("evaluate", out, "--truth", truth)
-    ours = json.loads((out / "evaluation.json").read_text())["sources"]["cryoformer"]
-    scores = {f"{mask}_auc": ours["per_image"][mask]["auc_mean"] for mask in ("molecule", "moving")}
-    return scores | {"r2": ours["latents"]["knn_r2"], "seconds": round(seconds, 1)}
-
-
 def measure(exact: Particles, degrees: float, angstrom: float, options: argparse.Namespace) -> dict[str, Any]:
     """Everything about one size of errors."""
     folder = options.out / f"{degrees:g}_{angstrom:g}"
     rough_file = write_rough(options.particles, degrees, angstrom, options.seed, folder / "rough")
-    seconds = command("refine", rough_file, "--out", folder / "refined")
+    seconds = cryoformer("refine", rough_file, "--out", folder / "refined")
     record = json.loads((folder / "refined" / "refinement.json").read_text())
     refined_file = folder / "refined" / "particles.star"
     rough, refined = load_particles(rough_file), load_particles(refined_file)
@@ -102,38 +81,29 @@ def measure(exact: Particles, degrees: float, angstrom: float, options: argparse
         "seconds": round(seconds, 1),
     }
     if options.truth is not None:
-        found["run_at_rough_poses"] = trained(rough_file, folder / "run_rough", options.truth)
-        found["run_at_refined_poses"] = trained(refined_file, folder / "run_refined", options.truth)
+        found["run_at_rough_poses"] = scored_run(rough_file, folder / "run_rough", options.truth)
+        found["run_at_refined_poses"] = scored_run(refined_file, folder / "run_refined", options.truth)
     return found
+
+
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Every size of errors, one after the other."""
+    options.particles = options.particles or simulate(options.out / "simulated") / "particles.star"
+    exact = load_particles(options.particles)
+    facts = {"images": len(exact), "box": exact.box, "pixel_size_angstrom": exact.pixel_size_angstrom}
+    sizes = [tuple(map(float, text.split(":"))) for text in options.errors]
+    found = [measure(exact, degrees, angstrom, options) for degrees, angstrom in sizes]
+    return {"particles": options.particles.name, **facts, "seed": options.seed, "sizes": found}
 
 
 def main() -> None:
     """Measure every size of errors, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("particles", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--errors", nargs="+", default=["0:0", "1.5:1.75", "3:3.5", "8:7"], metavar="D:A")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        options.out = options.out or Path(temporary)
-        options.particles = options.particles or simulate(options.out / "simulated") / "particles.star"
-        measure_all(options)
-
-
-def measure_all(options: argparse.Namespace) -> None:
-    """Every size of errors, one after the other."""
-    exact = load_particles(options.particles)
-    facts = {"images": len(exact), "box": exact.box, "pixel_size_angstrom": exact.pixel_size_angstrom}
-    result: dict[str, Any] = {"particles": options.particles.name, **facts, "seed": options.seed, "sizes": []}
-    for text in options.errors:
-        degrees, angstrom = map(float, text.split(":"))
-        result["sizes"].append(measure(exact, degrees, angstrom, options))
-        print(json.dumps(result["sizes"][-1], indent=1), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    measured(parser, measure_all)
 
 
 if __name__ == "__main__":

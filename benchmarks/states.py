@@ -74,7 +74,7 @@ def one_state(run: Run, truth: GroundTruth, masks: dict[str, np.ndarray], number
         curve = fourier_shell_correlation(volume * masks["moving"], true * masks["moving"])
         return found | {"moving_angstrom": round(resolution(curve, run.box, pixel), 2)}
 
-    with images_of_run(run) as (images, _):
+    with images_of_run(run) as (images, *_):
         state = make_state(run, at_latent(run, point.astype(np.float32)), images)
         everything = torch.from_numpy(state.maps.everything)
         row: dict[str, Any] = {

@@ -122,6 +122,13 @@ def test_interrupt_says_how_to_go_on(monkeypatch, capsys):
     assert "start again with: cryoformer demo --out x" in capsys.readouterr().err
 
 
+def test_abinitio_reads_particles_as_it_is_told(monkeypatch):
+    call = recorder("found")
+    stand_in(monkeypatch, "cryoformer.poses.abinitio_run", find_poses=call)
+    assert main(["abinitio", "a.star", "--out", "x", "--no-ctf"]) == 0
+    assert call.positional[0].no_ctf
+
+
 def test_simulate_passes_flags_over_recipe(monkeypatch, tmp_path, capsys):
     call = recorder(tmp_path / "sim")
     stand_in(monkeypatch, "cryoformer.simulate.stack", simulate=call)

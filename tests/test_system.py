@@ -75,6 +75,13 @@ def test_the_estimate_is_what_was_measured(box, gib):
     assert needed_bytes(box, components=6) / 2**30 == pytest.approx(gib, rel=0.1)
 
 
+def test_many_components_of_a_small_box_take_memory_too(monkeypatch):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(8 * 2**30))
+    check_memory(128, components=6)
+    with pytest.raises(InputError, match="needs some 2"):
+        check_memory(128, components=32)
+
+
 def test_memory_of_a_gpu_is_not_this_one(monkeypatch):
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(2**20))
     check_memory(512, "cuda:0")

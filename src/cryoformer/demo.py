@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoformer.assess.evaluate import evaluate
-from cryoformer.errors import InputError
 from cryoformer.explore.analyze import analyze
 from cryoformer.explore.findings import AnalysisOptions
+from cryoformer.files import check_empty
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.run.run_folder import open_run
 from cryoformer.run.train import train
@@ -30,8 +30,7 @@ def run_demo(out: Path, max_minutes: float | None = None) -> Path:
     Raises:
         InputError: the folder holds something already.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: exists and is not empty: remove it, or choose another folder with --out")
+    check_empty(out)
     particles = simulate(
         SimulateConfig(
             models=adk_models(),

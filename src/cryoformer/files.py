@@ -96,6 +96,16 @@ def check_output(folder: Path, needed_bytes: int = 0) -> None:
         )
 
 
+def check_empty(folder: Path) -> None:
+    """See that nothing is lost where a folder is written to.
+
+    Raises:
+        InputError: there is something in it already, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is not empty; remove it, or choose another folder")
+
+
 def reason(error: OSError) -> str:
     """Why the system refused something, and what to do."""
     if error.errno in NO_ROOM:

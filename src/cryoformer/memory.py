@@ -26,13 +26,13 @@ def needed_bytes(box: int, components: int = 0) -> float:
     return PROGRAM_BYTES + max(BYTES_PER_VOXEL * box**3, linear)
 
 
-def check_memory(box: int, device: str = "cpu") -> None:
+def check_memory(box: int, device: str = "cpu", components: int = 0) -> None:
     """Refuse a box that the free memory cannot hold; on a GPU the device says so itself.
 
     Raises:
         InputError: how much is needed, and how much is free.
     """
-    needed, free = needed_bytes(box), float(psutil.virtual_memory().available)
+    needed, free = needed_bytes(box, components), float(psutil.virtual_memory().available)
     if not device.startswith("cuda") and needed > free:
         raise InputError(
             f"a box of {box} pixels needs some {needed / 2**30:.0f} GiB of memory, {free / 2**30:.0f} GiB are free; "

@@ -9,6 +9,7 @@ from cryoformer.decode.latent_posterior import (
     choose_states,
     fit_prior,
     low_rank,
+    posterior_moments,
     posterior_over_states,
     refine_latents,
     state_log_likelihoods,
@@ -120,6 +121,15 @@ def test_low_rank_keeps_the_densities() -> None:
     assert len(basis) == 5
     assert float((weights @ basis - noisy).norm() / noisy.norm()) < 1e-2
     assert len(low_rank(noisy, lost=0.5)[1]) < 5
+
+
+def test_states_that_hardly_differ_have_no_negative_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    support = 3.0 + 1e-5 * torch.randn(50, 2, generator=generator)
+    _, covariance = posterior_moments(torch.softmax(torch.randn(200, 50, generator=generator), dim=1), support)
+    assert covariance.diagonal(dim1=1, dim2=2).min() >= 0
+    _, covariance = posterior_moments(torch.full((5, 50), 0.02), support[:1].expand(50, 2))
+    assert covariance.abs().max() < 1e-12
 
 
 def test_prior_is_the_share_of_the_population() -> None:

@@ -32,7 +32,7 @@ def run(dataset, tmp_path, monkeypatch):
     (folder / "config.yaml").touch()
     np.save(folder / "rows.npy", [4, 3, 1, 0])
     np.save(folder / "selections" / "open.npy", [0, 3])
-    np.savez(folder / "analysis" / "latent_space.npz", labels=np.array([0, 0, 1, 2]))
+    np.savez(folder / "analysis" / "latent_space.npz", labels=np.array([0, 0, 1, 2]), centres=np.array([0, 2, 3]))
     monkeypatch.setattr(selection, "open_run", lambda path: FinishedRun(path, particles, latents))
     return folder
 

@@ -241,6 +241,8 @@ def test_contrast_is_a_factor_of_the_ctf_wherever_images_are(particle_file: Path
         weak, plain = images.with_contrast(contrast).take(rows), images.take(rows)
         torch.testing.assert_close(weak.ctf, plain.ctf * contrast[rows, None, None])
         torch.testing.assert_close(weak.coefficients, plain.coefficients)
+        twice = images.with_contrast(contrast).with_contrast(1 / contrast).take(rows)
+        torch.testing.assert_close(twice.ctf, plain.ctf)
     # Whichever comes first.
     weak, plain = streamed.with_contrast(contrast).crop(16).take(rows), streamed.crop(16).take(rows)
     torch.testing.assert_close(weak.ctf, plain.ctf * contrast[rows, None, None])

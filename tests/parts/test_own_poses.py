@@ -6,9 +6,10 @@ import pytest
 import roma
 import torch
 
+from cryoformer.decode.latent_posterior import gaussian_draws
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.motion import moved
-from cryoformer.parts.own_poses import OwnPoses, PartSpread, draw_poses, path_slopes
+from cryoformer.parts.own_poses import OwnPoses, PartSpread, path_slopes
 from swinging_bar import bar, body, motions_of, simulate, turn
 from toy_images import PIXEL, blob
 
@@ -64,6 +65,6 @@ def test_slopes_of_the_path_lie_in_the_frame_of_the_molecule():
 
 def test_draws_scatter_as_the_posterior():
     mean, covariance = torch.randn(1, 2, 6), torch.diag(torch.arange(1.0, 7.0)).expand(1, 2, 6, 6)
-    drawn = draw_poses(mean, covariance, 4000, seed=0).view(2, 4000, 6)
+    drawn = gaussian_draws(mean, covariance, 4000, seed=0).view(2, 4000, 6)
     torch.testing.assert_close(drawn.mean(dim=1), mean[0], atol=0.15, rtol=0)
     torch.testing.assert_close(drawn.var(dim=1)[0], torch.arange(1.0, 7.0), atol=0, rtol=0.1)

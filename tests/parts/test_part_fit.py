@@ -80,3 +80,20 @@ def test_a_model_of_one_part_is_kept_whole(tmp_path: Path):
     torch.testing.assert_close(same.draws, state.draws)
     torch.testing.assert_close(same.model.motions.coefficients, state.model.motions.coefficients)
     torch.testing.assert_close(same.densities.parts, rounds.densities.parts)
+
+
+def test_halves_of_a_half_divide_images_not_rows(monkeypatch: pytest.MonkeyPatch):
+    images, t = simulate(torch.zeros(80, 3))
+    # Every image twice, one row after the other; halves of the data as the images have them.
+    shown = torch.arange(80) // 2
+    images = replace(images, halves=shown % 2, shard=images.part.with_repeats(shown))
+    state, seen = begin(torch.from_numpy(t)), []
+    monkeypatch.setattr(PartRounds, "round", lambda rounds, number: seen.append(rounds.images.halves))
+    with RunLog(None) as log:
+        whole = PartRounds(images, state.model, torch.arange(80), 0)
+        whole.densities = None
+        for half in (0, 1):
+            PartFit(images, torch.arange(80), torch.arange(0), log, 0)._half(whole, half)
+    for halves in seen:
+        assert torch.equal(halves[::2], halves[1::2])
+        assert halves.float().mean() == 0.5

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoformer.checkpoint import save_tensors
+from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.errors import InputError
 from cryoformer.formats.load import load_particles
 from cryoformer.images.fourier_images import Images
@@ -68,13 +68,23 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
 
     subtract(tmp_path / "run", 1, tmp_path / "part")
     assert len(load_particles(tmp_path / "part" / "particles.star")) == len(run.latents)
+    # What is taken off is as strong as the run says that each particle is.
+    subspace = tmp_path / "run" / "checkpoints" / "subspace.safetensors"
+    tensors, facts = load_tensors(subspace)
+    save_tensors(subspace, tensors | {"contrast": 2 * tensors["contrast"]}, facts)
+    subtract(tmp_path / "run", 1, tmp_path / "stronger")
+    once, twice = (
+        load_particles(tmp_path / name / "particles.star").images(np.array([3])) for name in ("part", "stronger")
+    )
+    assert np.abs(once - twice).max() > 0.05 * np.abs(once).max()
+
     with pytest.raises(InputError, match="parts 1 to 1"):
         subtract(tmp_path / "run", 2, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 def evidence(count: int, gain: float) -> StatePosterior:
-    return StatePosterior(torch.ones(count, 1), torch.ones(1), torch.full((count,), gain))
+    return StatePosterior(torch.ones(count, 1), torch.full((count,), gain))
 
 
 class Judged(PartStage):
@@ -90,8 +100,8 @@ class Judged(PartStage):
         one = torch.ones(BOX, BOX, BOX)
         return FitState(PartModel(motions, one[None], one, torch.zeros(4, 1)), torch.zeros(5, 2).long())
 
-    def _network_posterior(self) -> StatePosterior:
-        return evidence(len(self.images), 0.0)
+    def _network_evidence(self) -> torch.Tensor:
+        return torch.zeros(len(self.held_out))
 
     def _finished(self, rounds, posterior, state) -> str:
         return "found"

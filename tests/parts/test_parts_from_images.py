@@ -92,7 +92,7 @@ def test_moved_volumes_are_where_motions_take_them():
 
 def test_draws_follow_the_posterior():
     probabilities = torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]])
-    draws = StatePosterior(probabilities, torch.ones(3) / 3, torch.zeros(2)).draws(4, seed=0)
+    draws = StatePosterior(probabilities, torch.zeros(2)).draws(4, seed=0)
     assert sorted(draws[0].tolist()) == [0, 0, 2, 2]
     assert draws[1].tolist() == [1, 1, 1, 1]
 

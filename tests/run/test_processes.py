@@ -17,14 +17,11 @@ from cryoformer.errors import InputError
 from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train
+from toy_images import SMALL
 
 SETTINGS: dict[str, Any] = {
-    "subspace": {"box": 16, "dimension": 2, "iterations": 5},
+    **SMALL,
     "stages": [{"box": 16, "epochs": 4, "batch": 32}, {"box": 24, "epochs": 2, "batch": 32}],
-    "model": {"queries": 8, "channels": 8, "hash_levels": 4, "hash_table_log2": 10, "encoder_layers": 2},
-    "latent_states": 16,
-    "invert": "no",
-    "parts": 0,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "read from disk": {"memory_gib": 0.0},

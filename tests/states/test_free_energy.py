@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from cryoformer.cli import main
-from cryoformer.states.deconvolution import PathLikelihood
 from cryoformer.states.free_energy import (
     RESOLUTION,
     FreeEnergy,
@@ -67,9 +66,9 @@ def test_without_wells_none_are_found() -> None:
 
 
 def wells_of(energy: np.ndarray, scatter: float, least_width: float) -> list[Well]:
-    images = PathLikelihood(np.ones((1, len(energy))), np.full(len(energy), 1 / len(energy)))
     samples = energy + scatter * np.random.default_rng(0).standard_normal((400, len(energy)))
-    return wells_and_barriers(images, energy, samples, least_width)[0]
+    lengths = np.full(len(energy), 1 / len(energy))
+    return wells_and_barriers(lengths, energy, samples, least_width)[0]
 
 
 def test_a_well_is_deep_sure_and_as_wide_as_the_images_can_tell() -> None:

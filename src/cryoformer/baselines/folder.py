@@ -22,7 +22,7 @@ from cryoformer.baselines.interface import FitData, Fitted, baseline, checked_se
 from cryoformer.decode.volume_source import Decode, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
-from cryoformer.files import check_output, write_json, write_npz
+from cryoformer.files import check_empty, check_output, write_json, write_npz
 from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
@@ -53,8 +53,7 @@ def fit_baseline(
     checked = checked_settings(method, settings or {})
     reading = reading or ImageSettings()
     reading = reading.model_copy(update={"device": str(usable_device(reading.device))})
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not empty: choose another folder")
+    check_empty(out)
     check_output(out)
     particles = source.load(reading.seed)
     check_memory(particles.box, reading.device)

@@ -39,6 +39,5 @@ def abinitio(
     from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.poses.abinitio_run import find_poses
 
-    print(
-        find_poses(ParticleInput(particles, datadir, None, ctf), out, reading.settings(), symmetry, max_minutes, flip)
-    )
+    source = ParticleInput(particles, datadir, None, ctf, no_ctf=no_ctf)
+    print(find_poses(source, out, reading.settings(), symmetry, max_minutes, flip))

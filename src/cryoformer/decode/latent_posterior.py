@@ -28,13 +28,12 @@ from cryoformer.decode.density_model import ConformationModel, DecodedPoints
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.cut import Cut
 from cryoformer.imaging.grids import crop_volume
-from cryoformer.imaging.slices import PADDING, SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+from cryoformer.imaging.slices import SlicePlane, extract_slices, interpolate_slices, slice_table
 
 # Latents are read at this box at most: beyond it they gain little and cost much (docs/theory.md).
 LATENT_BOX = 48
 BATCH = 128
 STATES_AT_ONCE = 32
-VOLUMES_AT_ONCE = 8
 # Of the densities' variance over the states: under a tenth of a unit of log likelihood, where the state is worth ten.
 LOST_VARIANCE = 1e-4
 PRIOR_ITERATIONS = 20
@@ -98,9 +97,24 @@ def posterior_moments(
 
     States are samples of a continuum: no posterior is narrower than the gaps between them.
     """
-    mean = responsibilities @ support
-    second = torch.einsum("nm,mj,mk->njk", responsibilities, support, support)
-    return mean, second - mean[:, :, None] * mean[:, None] + torch.diag(_gap(support) ** 2)
+    # About their centre: of states that hardly differ, the difference of squares would be what rounding leaves.
+    centre = support.mean(dim=0)
+    away = support - centre
+    mean = responsibilities @ away
+    second = torch.einsum("nm,mj,mk->njk", responsibilities, away, away)
+    covariance = second - mean[:, :, None] * mean[:, None] + torch.diag(_gap(support) ** 2)
+    covariance.diagonal(dim1=1, dim2=2).clamp_(min=0.0)
+    return mean + centre, covariance
+
+
+def gaussian_draws(
+    mean: Float[Tensor, "*m n k"], covariance: Float[Tensor, "*m n k k"], count: int, seed: int
+) -> Float[Tensor, "*m e k"]:
+    """So many draws from every image's posterior, one image after the other: e = n count."""
+    values, vectors = torch.linalg.eigh(covariance)
+    roots = vectors * values.clamp_min(0).sqrt()[..., None, :]
+    noise = torch.randn(*mean.shape[:-1], count, mean.shape[-1], generator=torch.Generator().manual_seed(seed))
+    return (mean[..., None, :] + noise.to(mean) @ roots.transpose(-1, -2)).flatten(-3, -2)
 
 
 def choose_states(latents: Float[Tensor, "n k"], states: int, seed: int) -> Float[Tensor, "m k"]:
@@ -190,20 +204,6 @@ def _densities(model: ConformationModel, points: DecodedPoints, support: Tensor)
 def _slice_table(model: ConformationModel, points: DecodedPoints, basis: Float[Tensor, "r p"]) -> Float[Tensor, "v r2"]:
     """What the network adds, for each of the basis, as rows for :func:`extract_slices`."""
     return slice_table(lambda rows: model.added(points, basis[rows] * points.volume_ratio), len(basis), points.box)
-
-
-def slice_table(volumes: Callable[[slice], Tensor], rank: int, box: int) -> Float[Tensor, "v r2"]:
-    """Rows for :func:`extract_slices` of so many volumes, which ``volumes`` gives some at a time, by their numbers."""
-    side, table = PADDING * box, None
-    for start in range(0, rank, VOLUMES_AT_ONCE):
-        rows = slice(start, min(start + VOLUMES_AT_ONCE, rank))
-        coefficients = fourier_from_volume(volumes(rows)).flatten(1)
-        if table is None:
-            table = coefficients.real.new_empty(side * side * (side // 2 + 1), 2 * rank)
-        imaginary = slice(rank + rows.start, rank + rows.stop)
-        table[:, rows], table[:, imaginary] = coefficients.real.T, coefficients.imag.T
-    assert table is not None
-    return table
 
 
 def _gap(support: Float[Tensor, "m k"]) -> Float[Tensor, " k"]:

@@ -69,7 +69,7 @@ def part_figure(run: Run, path: Path) -> Path:
     assert run.parts is not None
     figure = new_figure(5.4, 3.8)
     panel = figure.subplots()
-    curves = [("consensus", BLACK, _consensus_fsc(run))]
+    curves = [("consensus", BLACK, consensus_fsc(run))]
     curves += [
         (f"part {number + 1}", PALETTE[number % len(PALETTE)], curve.numpy())
         for number, curve in enumerate(run.parts.half_map_fsc)
@@ -85,6 +85,7 @@ def part_figure(run: Run, path: Path) -> Path:
     return save(figure, path)
 
 
-def _consensus_fsc(run: Run) -> Float[np.ndarray, " s"]:
+def consensus_fsc(run: Run) -> Float[np.ndarray, " s"]:
+    """Of the half maps of the consensus, without a mask, as the log of the run has it; empty for a run without."""
     curves = (line["half_map_fsc"] for line in run.metrics if line.get("half_map_fsc"))
     return np.array(next(curves, []), dtype=np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cryoformer.assess.fsc_figure import MASK_TITLES, SOURCE_STYLES
 from cryoformer.explore.findings import Findings
+from cryoformer.explore.moving_parts import THRESHOLD, consensus_fsc
 from cryoformer.imaging.fsc import resolution
 from cryoformer.run.outlier_score import DROP_ABOVE
 from cryoformer.run.run_folder import Run
@@ -15,7 +16,6 @@ LOWEST_CONDITIONING = 0.02
 ignores the latents. A domain of 7 % of the mass that swings by its own size gives 0.12 over the whole box, more over
 the decoded points alone."""
 LOWEST_GAIN = 1.02
-HALF_MAP_THRESHOLD = 0.143
 LOWEST_R2 = 0.2
 
 
@@ -28,9 +28,9 @@ def summary(run: Run, evaluation: dict[str, Any] | None) -> str:
     )
     seconds = [entry["elapsed_s"] for entry in run.metrics if isinstance(entry.get("elapsed_s"), int | float)]
     text += f" in {duration(float(max(seconds)))}." if seconds else "."
-    halves = next((entry["half_map_fsc"] for entry in run.metrics if entry.get("half_map_fsc")), None)
-    if halves is not None:
-        reached = resolution(np.array(halves, dtype=np.float64), run.box, run.pixel_size_angstrom, HALF_MAP_THRESHOLD)
+    halves = consensus_fsc(run)
+    if len(halves):
+        reached = resolution(halves, run.box, run.pixel_size_angstrom, THRESHOLD)
         text += f" Half-maps of the consensus, at the poses given, agree to {reached:.3g} Å (FSC 0.143, no mask)."
     if evaluation is None:
         return text

@@ -61,7 +61,8 @@ def select_of_run(
     keep = np.zeros(count, dtype=bool)
     keep[choose_rows(count, halves, ind=ind, half=half, seed=seed, images=images)] = True
     if criteria.clusters:
-        keep &= np.isin(_labels(path, count), _known_clusters(path, count, criteria.clusters))
+        labels, _ = _clusters(path, count)
+        keep &= np.isin(labels, _known_clusters(path, labels, criteria.clusters))
     if criteria.latent_box is not None:
         keep &= inside_box(principal_coordinates(run.latents).coordinates, criteria.latent_box)
     if criteria.name is not None:
@@ -117,18 +118,19 @@ def inside_box(coordinates: Float[np.ndarray, "n q"], text: str) -> np.ndarray:
     return keep
 
 
-def _labels(run: Path, count: int) -> Int[np.ndarray, " n"]:
+def _clusters(run: Path, count: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " c"]]:
+    """The cluster of every particle, from 0, and the particle in the middle of each."""
     path = run / "analysis" / "latent_space.npz"
     if not path.exists():
         raise InputError(f"{path}: no such file, so there are no clusters yet; run: cryoformer analyze {run}")
     try:
         with np.load(path, allow_pickle=False) as analysis:
-            labels = analysis["labels"]
+            labels, centres = analysis["labels"], analysis["centres"]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{path}: holds no clusters ({error}); run: cryoformer analyze {run}") from error
     if labels.shape != (count,):
         raise InputError(f"{path}: is of {labels.size} particles, the run has {count}; run: cryoformer analyze {run}")
-    return labels
+    return labels, centres
 
 
 def cluster_centre(run: Path, count: int, number: int) -> int:
@@ -137,14 +139,14 @@ def cluster_centre(run: Path, count: int, number: int) -> int:
     Raises:
         InputError: the run was not analysed, or has no such cluster.
     """
-    _known_clusters(run, count, (number,))
-    with np.load(run / "analysis" / "latent_space.npz", allow_pickle=False) as analysis:
-        return int(analysis["centres"][number - 1])
+    labels, centres = _clusters(run, count)
+    _known_clusters(run, labels, (number,))
+    return int(centres[number - 1])
 
 
-def _known_clusters(run: Path, count: int, wanted: tuple[int, ...]) -> list[int]:
+def _known_clusters(run: Path, labels: Int[np.ndarray, " n"], wanted: tuple[int, ...]) -> list[int]:
     """Labels (from 0) of these clusters (from 1)."""
-    known = np.unique(_labels(run, count))
+    known = np.unique(labels)
     unknown = [cluster for cluster in wanted if cluster - 1 not in known]
     if unknown:
         raise InputError(f"--cluster {unknown[0]}: the clusters of {run} are {known.min() + 1} to {known.max() + 1}")

@@ -7,7 +7,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from cryoformer.imaging.grids import crop_volume
-from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+from cryoformer.imaging.slices import SlicePlane, extract_slices, interpolate_slices, slice_table
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class LinearMotion:
 
     def ready(self) -> "LinearMotion":
         """With the transforms of its volumes as rows, which every projection reads."""
-        spectra = torch.stack([fourier_from_volume(volume).reshape(-1) for volume in self.basis], dim=1)
-        return replace(self, _table=torch.cat([spectra.real, spectra.imag], dim=1))
+        return replace(self, _table=slice_table(lambda rows: self.basis[rows], len(self.basis), self.basis.shape[-1]))
 
     @torch.no_grad()
     def project(self, views: Float[Tensor, "b 3 3"], rows: Int[Tensor, " b"]) -> Complex[Tensor, "b d h"]:

@@ -113,7 +113,7 @@ class StreamedImages(Images):
             cached=HalfPlaneFile(self.cache / f"{name}_{box}.f16", len(self), box),
             noise_power=self.noise_power[: box // 2 + 1],
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
-            motion=None if self.motion is None else self.motion.crop(box),
+            motion=None,
             window=None,
         )
         if in_memory_bytes(len(self), box) <= self.memory_bytes:
@@ -123,10 +123,11 @@ class StreamedImages(Images):
             # What is on disk are the images as they are.
             batches = replace(self, motion=None).batches(self.every())
             smaller.cached.write(crop_fourier(images.coefficients, self.box, box).cpu() for _, images in batches)
-        return smaller
+        return smaller if self.motion is None else replace(smaller, motion=self.motion.crop(box))
 
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "StreamedImages":
-        return replace(self, contrast=contrast[self.part.start : self.part.stop])
+        here = contrast[self.part.start : self.part.stop]
+        return replace(self, contrast=here if self.contrast is None else self.contrast * here)
 
     def minus_motion(self, motion: LinearMotion) -> "StreamedImages":
         return replace(self, motion=motion.of(slice(self.part.start, self.part.stop)).ready())

@@ -10,6 +10,7 @@ Only |k| < D / 2 takes part: the corners of the square and the Nyquist frequency
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,8 @@ from cryoformer.imaging.fourier import frequencies, radii
 from cryoformer.imaging.grids import MOST_VOXELS, PIECE_VOXELS, shell_mean
 
 PADDING = 2
+# Transformed at once for a table of slices.
+VOLUMES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,20 @@ def read_rows(volumes: Float[Tensor, "v c"], where: SliceInterpolation) -> Float
         where.index.reshape(-1, 8), volumes, per_sample_weights=where.weight.reshape(-1, 8), mode="sum"
     )
     return rows.reshape(b, m, volumes.shape[1])
+
+
+def slice_table(volumes: Callable[[slice], Tensor], rank: int, box: int) -> Float[Tensor, "v r2"]:
+    """Rows for :func:`extract_slices` of so many volumes, which ``volumes`` gives some at a time, by their numbers."""
+    side, table = PADDING * box, None
+    for start in range(0, rank, VOLUMES_AT_ONCE):
+        rows = slice(start, min(start + VOLUMES_AT_ONCE, rank))
+        coefficients = fourier_from_volume(volumes(rows)).flatten(1)
+        if table is None:
+            table = coefficients.real.new_empty(side * side * (side // 2 + 1), 2 * rank)
+        imaginary = slice(rank + rows.start, rank + rows.stop)
+        table[:, rows], table[:, imaginary] = coefficients.real.T, coefficients.imag.T
+    assert table is not None
+    return table
 
 
 def extract_slices(

@@ -121,7 +121,7 @@ def read_mask(path: Path, option: str, box: int, pixel_size_angstrom: float) -> 
         logger.info("%s: its edge is sharp; it is given a soft one of %g A", where, EDGE_ANGSTROM)
         values = soft_edge(values > 0.5, box * pixel_size_angstrom / size, 0.0, EDGE_ANGSTROM)
     mask = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    return mask if size == box else resample_volume(mask, box)
+    return resample_volume(mask, box)
 
 
 def _check_origin(path: Path, where: str) -> None:

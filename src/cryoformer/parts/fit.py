@@ -117,9 +117,10 @@ class PartFit:
 
     def _half(self, rounds: PartRounds, half: int) -> Float[Tensor, "m j 6"]:
         """Coefficients of the motions as one half of the images has them, from where all have come."""
-        images = rounds.images.take(self.rows[rounds.images.halves[self.rows] == half])
-        # Its own halves are those of its images that come first and second.
-        images = replace(images, halves=torch.arange(len(images), device=images.device) % 2)
+        rows = self.rows[rounds.images.halves[self.rows] == half]
+        # Its own halves take its images in turn, all rows of one on one side.
+        shown = rounds.images.part.images[rows.cpu()].unique(return_inverse=True)[1]
+        images = replace(rounds.images.take(rows), halves=(shown % 2).to(rows.device))
         own = PartRounds(images, rounds.model, torch.arange(len(images), device=images.device), self.seed)
         own.densities = rounds.densities
         for number in range(HALF_ROUNDS):

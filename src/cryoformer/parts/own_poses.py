@@ -157,16 +157,6 @@ def _posterior(evidence: list[OwnEvidence], spreads: list[PartSpread]) -> OwnPos
     return torch.stack([mean for mean, _ in found]), torch.stack([covariance for _, covariance in found])
 
 
-def draw_poses(
-    mean: Float[Tensor, "m n 6"], covariance: Float[Tensor, "m n 6 6"], count: int, seed: int
-) -> Float[Tensor, "m e 6"]:
-    """So many draws from every image's posterior, one image after the other: e = n count."""
-    values, vectors = torch.linalg.eigh(covariance)
-    roots = vectors * values.clamp_min(0).sqrt()[..., None, :]
-    noise = torch.randn(*mean.shape[:2], count, POSE, generator=torch.Generator().manual_seed(seed))
-    return (mean[:, :, None] + noise @ roots.transpose(-1, -2)).flatten(1, 2)
-
-
 def _fit(evidence: list[OwnEvidence], poses: Float[Tensor, "m n 6"], spreads: list[PartSpread]) -> Float[Tensor, " n"]:
     """Log prior of the poses of all parts, whatever of them is along the paths."""
     total = torch.zeros(poses.shape[1])

@@ -18,10 +18,10 @@ from cryoformer.decode.latent_posterior import (
     low_rank_log_likelihoods,
     posterior_moments,
     posterior_over_states,
-    slice_table,
 )
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.cut import Cut
+from cryoformer.imaging.slices import slice_table
 from cryoformer.parts.density import MovedParts, PartDensities
 from cryoformer.parts.motion import PartMotions
 
@@ -36,7 +36,6 @@ class StatePosterior:
     """
 
     probabilities: Float[Tensor, "n s"]
-    weights: Float[Tensor, " s"]
     evidence: Float[Tensor, " n"]
 
     def draws(self, count: int, seed: int) -> Int[Tensor, "n c"]:
@@ -82,4 +81,4 @@ def state_posterior(
     """The posterior over states of these weights; ``left``: log likelihood under the still density alone."""
     best = log_likelihood.amax(dim=1)
     summed = (torch.exp(log_likelihood - best[:, None]) * weights).sum(dim=1)
-    return StatePosterior(posterior_over_states(log_likelihood, weights), weights, left + best + summed.log())
+    return StatePosterior(posterior_over_states(log_likelihood, weights), left + best + summed.log())

@@ -51,7 +51,7 @@ class PartRounds:
         self.masks = torch.stack([resample_volume(mask, box) for mask in model.masks])
         self.occupancy = resample_volume(model.occupancy, box)
         self.found: list[Backprojection] = []
-        self.still: Backprojection | None = None
+        self._left: tuple[Tensor, Images] | None = None
 
     @property
     def motions(self) -> PartMotions:
@@ -78,17 +78,24 @@ class PartRounds:
         still = whole * self.occupancy * (1 - inside.sum(dim=0)).clamp(0, 1)
         return PartDensities(still, torch.zeros_like(self.masks), self.pixel_size)
 
-    def read(self, weights: Float[Tensor, " s"] | None = None) -> StatePosterior:
-        """The posterior of every image; ``weights`` of the states are fitted to the rows if not given."""
-        residuals = self.images.minus(self.densities.still)
+    def residuals(self) -> Images:
+        """The images without their still density, kept as long as that is the same: reading and updating share them."""
+        still = self.densities.still
+        if self._left is None or self._left[0] is not still:
+            self._left = None
+            self._left = still, self.images.minus(still)
+        return self._left[1]
+
+    def read(self) -> StatePosterior:
+        """The posterior of every image; the weights of the states are fitted to the rows."""
+        residuals = self.residuals()
         region = swept(self.masks, self.pixel_size, self.motions, self.model.support)
         likelihood = part_log_likelihoods(residuals, self.densities, self.motions, self.model.support, region)
-        weights = fit_prior(likelihood[self.rows]) if weights is None else weights
-        return state_posterior(likelihood, unexplained(residuals), weights)
+        return state_posterior(likelihood, unexplained(residuals), fit_prior(likelihood[self.rows]))
 
     def update(self, draws: Int[Tensor, "n c"], *, motions: bool = True, places: PartPlaces | None = None) -> None:
         """Parts, and their motions; ``places``: what draws are of, if not of the states."""
-        residuals = self.images.minus(self.densities.still)
+        residuals = self.residuals()
         places = self.motions.at(self.model.support) if places is None else places
         found = update_parts(self.images, residuals, self.rows, self.densities, places, draws, motions=motions)
         if found.evidence is not None:
@@ -101,8 +108,10 @@ class PartRounds:
     def update_still(self, draws: Int[Tensor, "n c"], places: PartPlaces | None = None) -> None:
         """What stays."""
         places = self.motions.at(self.model.support) if places is None else places
-        self.still = update_still(self.images, self.rows, self.densities, places, draws)
-        self.densities = replace(self.densities, still=self.still.local(self.pixel_size) * self.occupancy)
+        # The density that they lack is about to change.
+        self._left = None
+        still = update_still(self.images, self.rows, self.densities, places, draws)
+        self.densities = replace(self.densities, still=still.local(self.pixel_size) * self.occupancy)
 
     def round(self, number: int) -> StatePosterior:
         """Posterior, parts and motions, still density."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.decode.density_model import ConformationModel
-from cryoformer.decode.latent_posterior import choose_states, fit_prior, state_log_likelihoods
+from cryoformer.decode.latent_posterior import choose_states, fit_prior, gaussian_draws, state_log_likelihoods
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fsc import masked_fsc
 from cryoformer.imaging.grids import crop_volume
@@ -25,7 +25,7 @@ from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.masks import part_masks
 from cryoformer.parts.motion import LatentTerms, PartMotions, moved
 from cryoformer.parts.moving_density import MovingDensity
-from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread, draw_poses
+from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread
 from cryoformer.parts.part_files import motion_error, part_motion
 from cryoformer.parts.posterior import StatePosterior, state_posterior
 from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartModel, PartRounds, unexplained
@@ -91,8 +91,7 @@ class PartStage:
             return None
         fit = PartFit(self.images, self.rows, self.held_out, self.log, self.seed, self.checkpoint)
         rounds, posterior, state = fit.run(state)
-        of_parts = self._held_out(posterior)
-        of_network = self._held_out(self._network_posterior())
+        of_parts, of_network = posterior.evidence[self.held_out], self._network_evidence()
         gain = float((of_parts - of_network).mean())
         error = float((of_parts - of_network).std()) / len(of_parts) ** 0.5
         count = len(state.model.motions)
@@ -150,21 +149,13 @@ class PartStage:
 
     def _first_draws(self) -> Int[Tensor, "n c"]:
         """States near draws from the latents' posteriors."""
-        count, k = self.latents.shape
-        generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(count, DRAWS, k, generator=generator).to(self.latents)
-        values, vectors = torch.linalg.eigh(self.covariance)
-        roots = vectors * values.clamp_min(0).sqrt()[:, None]
-        drawn = self.latents[:, None] + noise @ roots.transpose(1, 2)
-        states = [torch.cdist(some, self.support).argmin(dim=1) for some in drawn.flatten(0, 1).split(2**16)]
-        return torch.cat(states).view(count, DRAWS)
-
-    def _held_out(self, posterior: StatePosterior) -> Float[Tensor, " h"]:
-        return posterior.evidence[self.held_out]
+        drawn = gaussian_draws(self.latents, self.covariance, DRAWS, self.seed)
+        states = [torch.cdist(some, self.support).argmin(dim=1) for some in drawn.split(2**16)]
+        return torch.cat(states).view(-1, DRAWS)
 
     @torch.no_grad()
-    def _network_posterior(self) -> StatePosterior:
-        """The network's, with a base from the same images as the parts' densities."""
+    def _network_evidence(self) -> Float[Tensor, " h"]:
+        """Of the held-out images under the network, with a base from the same images as the parts' densities."""
         model, images = self.network, self.images
         points = model.points(images.box)
         shared = IMAGES_PER_STATE if model.shares_states else 1
@@ -174,10 +165,7 @@ class PartStage:
         residuals = images.take(rows).minus(base)
         likelihood = state_log_likelihoods(model, residuals, self.support)
         weights = fit_prior(likelihood[len(self.held_out) :])
-        found = state_posterior(likelihood, unexplained(residuals), weights)
-        evidence = found.evidence.new_zeros(len(images))
-        evidence[rows] = found.evidence
-        return StatePosterior(found.probabilities, weights, evidence)
+        return state_posterior(likelihood, unexplained(residuals), weights).evidence[: len(self.held_out)]
 
     def _finished(self, rounds: PartRounds, posterior: StatePosterior, state: FitState) -> FoundParts:
         """Densities from all images; latents as they were read last."""
@@ -189,7 +177,7 @@ class PartStage:
         else:
             draws = torch.arange(LAST_DRAWS * len(latents)).view(-1, LAST_DRAWS)
             along = rounds.motions.at(latents.repeat_interleave(LAST_DRAWS, dim=0))
-            places = moved(along, draw_poses(*own, LAST_DRAWS, self.seed + 1000))
+            places = moved(along, gaussian_draws(*own, LAST_DRAWS, self.seed + 1000))
         rounds.update(draws, motions=False, places=places)
         rounds.update_still(draws, places)
         density = MovingDensity(

@@ -99,10 +99,10 @@ class PartProjector:
 
 @dataclass(frozen=True)
 class MotionEvidence:
-    """What each half of the images says of the motion of a part in a state: information and gradient on (w, t)."""
+    """What the images say of the motion of each part in each state: information and gradient on (w, t)."""
 
-    information: Float[Tensor, "halves m s 6 6"]
-    gradient: Float[Tensor, "halves m s 6"]
+    information: Float[Tensor, "m s 6 6"]
+    gradient: Float[Tensor, "m s 6"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def update_parts(
     for number, some, batch in _of_halves(residuals, rows, count):
         ctf, data = plane.take(batch.ctf) / deviation, plane.take(batch.coefficients) / deviation
         if evidence is not None:
-            evidence.add(number, batch, data, ctf, draws[some, :1])
+            evidence.add(batch, data, ctf, draws[some, :1])
         slices = projector.slices(batch, draws[some])
         ctf, data = (value.repeat_interleave(count, dim=0) for value in (ctf, data))
         others = projector.others(slices)
@@ -165,16 +165,16 @@ class _Evidence:
         self.projector = projector
         parts, states = projector.places.rotations.shape[:2]
         device = projector.plane.kx.device
-        self.information = torch.zeros(2, parts, states, 6, 6, device=device)
-        self.gradient = torch.zeros(2, parts, states, 6, device=device)
+        self.information = torch.zeros(parts, states, 6, 6, device=device)
+        self.gradient = torch.zeros(parts, states, 6, device=device)
 
-    def add(self, half: int, images: Images, data: Tensor, ctf: Tensor, draws: Int[Tensor, "b 1"]) -> None:
-        """Images of one half, whitened."""
+    def add(self, images: Images, data: Tensor, ctf: Tensor, draws: Int[Tensor, "b 1"]) -> None:
+        """Add images, whitened."""
         slices = self.projector.slices(images, draws)
         information, gradient, _ = self.projector.evidence(slices, data, ctf)
         for part in range(len(information)):
-            self.information[half, part].index_add_(0, slices.state, information[part])
-            self.gradient[half, part].index_add_(0, slices.state, gradient[part])
+            self.information[part].index_add_(0, slices.state, information[part])
+            self.gradient[part].index_add_(0, slices.state, gradient[part])
 
 
 @torch.no_grad()
@@ -228,8 +228,8 @@ def improved(motions: PartMotions, evidence: MotionEvidence, support: Float[Tens
     for part, old in enumerate(motions.coefficients.double()):
         chain = torch.eye(6).double().repeat(len(support), 1, 1)
         chain[:, :3, :3] = left_jacobian(vectors[part, :, :3]).double()
-        information = chain.transpose(1, 2) @ evidence.information[:, part].sum(dim=0).double() @ chain
-        gradient = torch.einsum("sji,sj->si", chain, evidence.gradient[:, part].sum(dim=0).double())
+        information = chain.transpose(1, 2) @ evidence.information[part].double() @ chain
+        gradient = torch.einsum("sji,sj->si", chain, evidence.gradient[part].double())
         left = torch.einsum("sj,sk,sab->jakb", terms, terms, information).reshape(6 * size, 6 * size)
         right = torch.einsum("sj,sa->ja", terms, gradient) - precision * old
         left = left + torch.diag(precision.repeat(size))

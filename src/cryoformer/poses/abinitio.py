@@ -33,7 +33,7 @@ from cryoformer.poses.matching import BandImages
 from cryoformer.poses.mode_selection import select_modes, with_equivalents
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
 from cryoformer.poses.stochastic_em import Marching, StochasticMap, stochastic_map
-from cryoformer.poses.structure import rotation_average, structure_test
+from cryoformer.poses.structure import StructureTest, rotation_average, structure_test
 from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog
 
@@ -174,7 +174,7 @@ class AbInitio:
         best, *rest = sorted((f"onward_{name}" for name in names[:BEST]), key=self._likelihood, reverse=True)
         agreement = [self._agreement(found.arrays[best], found.arrays[name]) for name in rest]
         volume, shells, noise = found.arrays[best], found.facts[best]["band"], found.arrays[f"noise_{best}"]
-        test = structure_test(others, volume, shells, self.reach, seed)
+        test = StructureTest(*(found.facts[best][name] for name in ("log_likelihood", "gain", "error")))
         further = self._onward(used, shown, volume, self.third, STARTS + BEST)
         further_test = structure_test(others, further.volume, further.shells, self.reach, seed)
         if further_test.log_likelihood > test.log_likelihood:

@@ -23,6 +23,7 @@ from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_images
 from cryoformer.poses.abinitio import AbInitio, Findings
+from cryoformer.poses.map_alignment import MIRROR
 from cryoformer.poses.rounds import Refinement, refine_poses
 from cryoformer.poses.symmetry import rotation_group
 from cryoformer.progress import RunLog, time_limit
@@ -32,7 +33,6 @@ MAP, HALF_MAPS = "map.mrc", ("half_map_1.mrc", "half_map_2.mrc")
 LEAST_IMAGES = 200
 # Shares of a time budget after which no other start, and no other round of refinement, is begun.
 STARTS_SHARE, ROUNDS_SHARE = 0.3, 0.8
-MIRROR = np.diag([1.0, 1.0, -1.0])
 
 
 def find_poses(

@@ -31,7 +31,7 @@ class BandImages:
         plane: the coefficients, by rising |k|, without the mean.
         data: A = C Y / s^2.
         weight: W = C^2 / s^2.
-        power: mean of |Y|^2 / s^2 over the images.
+        power: mean of |Y|^2 / s^2 over the images that these were taken from.
         side_angstrom: L, the side of the box.
     """
 

@@ -80,7 +80,8 @@ def _gathered(images: Images, shells: float) -> BandImages:
     """A band of all images, in memory: some two kilobytes each."""
     parts = [BandImages.of(some).band(shells) for _, some in images.batches(images.every())]
     data, weight = (torch.cat([getattr(part, name) for part in parts]) for name in ("data", "weight"))
-    return replace(parts[0], data=data, weight=weight)
+    power = torch.stack([len(part.data) * part.power for part in parts]).sum(dim=0) / len(data)
+    return replace(parts[0], data=data, weight=weight, power=power)
 
 
 def _map(

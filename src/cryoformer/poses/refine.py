@@ -76,7 +76,10 @@ def refine(
     turns = Rotation.from_matrix(posed.rotations @ np.swapaxes(particles.rotations, 1, 2)).as_rotvec()
     shifts = posed.shifts_angstrom - particles.shifts_angstrom
     write_npz(out / POSTERIORS, turn_radians=turns, shift_angstrom=shifts, covariance=found.kept.covariance.numpy())
-    moved = {"median_turn_degrees": float(np.degrees(np.median(np.linalg.norm(turns, axis=1))))}
+    moved = {
+        "poses_changed": search == "global" or bool(found.kept.mean.any()),
+        "median_turn_degrees": float(np.degrees(np.median(np.linalg.norm(turns, axis=1)))),
+    }
     write_json(record, facts | {"finished": True, **_result(found), **moved})
     checkpoint.unlink()
     (out / SEARCH).unlink(missing_ok=True)
@@ -114,7 +117,6 @@ def _result(found: Refinement) -> dict[str, Any]:
     (turn, shift), prior = found.kept.unknown, found.kept.prior
     return {
         "cryoformer": __version__,
-        "poses_changed": bool(found.kept.mean.any()),
         "given_turn_degrees": math.degrees(prior.turn),
         "given_shift_angstrom": prior.shift,
         "unknown_turn_degrees": turn,

@@ -13,20 +13,23 @@ from cryoformer.formats.particle_input import reopen
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.memory import check_memory
+from cryoformer.particles import Particles
 from cryoformer.run.run_folder import Run, RunPaths
 from cryoformer.training.train_config import load_config
 
 
 @contextmanager
 def images_of_run(
-    run: Run, particles: Path | None = None, datadir: Path | None = None
-) -> Iterator[tuple[Images, ParticleFile]]:
-    """Images in the order of the run, with halves as it has them, and the file they come from.
+    run: Run, particles: Path | None = None, datadir: Path | None = None, *, focused: bool = False
+) -> Iterator[tuple[Images, ParticleFile, Particles]]:
+    """Images in the order of the run, with halves as it has them, the file they come from, and its table.
 
     What does not fit into memory has a cache as long as this lasts.
 
     Args:
         particles, datadir: where particle file and stacks are now.
+        focused: without what moves outside of the run's focus, as its network saw them. That motion was fitted to both
+            halves of the images: for half maps they stay as they are.
 
     Raises:
         InputError: the particles are gone, or are others by now.
@@ -39,4 +42,7 @@ def images_of_run(
     noise = load_tensors(paths.checkpoint("consensus"))[0]["noise_power"]
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         images = prepare_images(table, Path(cache) / "cache", settings)
-        yield images.with_noise(noise).with_contrast(torch.from_numpy(run.contrast)), known.file
+        images = images.with_noise(noise).with_contrast(torch.from_numpy(run.contrast))
+        if focused and run.off_focus is not None:
+            images = images.minus_motion(run.off_focus)
+        yield images, known.file, table

@@ -226,8 +226,7 @@ class Run(VolumeSource):
             columns = columns.iloc[paths.read_rows(len(self.latents))]
         if len(columns) != len(self.latents):
             raise InputError(f"{self.path}: has {len(self.latents)} particles, its particle file {len(columns)}")
-        # Where nothing moves, variances are rounding errors of either sign.
-        deviations = np.sqrt(np.diagonal(self.latents_covariance, axis1=1, axis2=2).clip(0.0))
+        deviations = np.sqrt(np.diagonal(self.latents_covariance, axis1=1, axis2=2))
         own = {f"latent_{axis}": values for axis, values in enumerate(self.latents.T)}
         own |= {f"latent_{axis}_deviation": values for axis, values in enumerate(deviations.T)}
         own["contrast"] = self.contrast

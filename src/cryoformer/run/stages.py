@@ -86,9 +86,7 @@ class Reconstruction:
         with RunLog(self.paths.metrics if self.main else None, before, texts, silent=not self.main) as log:
             self.log = log
             self._begin()
-            components = self.config.subspace.dimension if self.config.fits_ppca else 0
-            box = self.particles.box - self.particles.box % 2
-            most = needed_bytes(box, components) / 2**30 + self.config.memory_gib
+            most = needed_bytes(self.particles.box, self.config.components) / 2**30 + self.config.memory_gib
             log.say(f"memory of a process: up to {most:.1f} GiB, {self.config.memory_gib:g} of them for images")
             images = self._prepare()
             self.regions = self._given_regions(images)

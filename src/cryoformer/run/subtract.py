@@ -1,20 +1,17 @@
 """Particles of one part of a run: the rest taken off the images, and the part's own poses."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from cryoformer.checkpoint import load_tensors
 from cryoformer.errors import InputError
-from cryoformer.formats.particle_input import reopen
+from cryoformer.files import check_empty
 from cryoformer.formats.relion.star import write_particles_star
-from cryoformer.images.streamed import prepare_images
 from cryoformer.particles.stack_writer import StackWriter
 from cryoformer.parts.subtract import images_of_part, part_views
-from cryoformer.run.run_folder import RunPaths, open_run
-from cryoformer.training.train_config import load_config
+from cryoformer.run.images import images_of_run
+from cryoformer.run.run_folder import open_run
 
 
 def subtract(run: Path, part: int, out: Path, particles: Path | None = None, datadir: Path | None = None) -> str:
@@ -23,7 +20,7 @@ def subtract(run: Path, part: int, out: Path, particles: Path | None = None, dat
     Raises:
         InputError: a run without parts, a part that it does not have, or particles that are gone.
     """
-    finished, paths = open_run(run), RunPaths(run)
+    finished = open_run(run)
     density = finished.parts
     if density is None:
         raise InputError(
@@ -31,16 +28,9 @@ def subtract(run: Path, part: int, out: Path, particles: Path | None = None, dat
         )
     if not 1 <= part <= len(density):
         raise InputError(f"--part {part}: {run} has parts 1 to {len(density)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not empty; choose another folder")
-    known = reopen(run, finished.config, particles, datadir)
-    table = known.read(paths.rows)
-    settings = load_config("default", None, finished.config["settings"]).model_copy(update={"device": "cpu"})
+    check_empty(out)
     latents = torch.from_numpy(np.asarray(finished.latents, dtype=np.float32))
-    with TemporaryDirectory(prefix="cryoformer_") as cache:
-        images = prepare_images(table, Path(cache) / "cache", settings)
-        noise = load_tensors(paths.checkpoint("consensus"))[0]["noise_power"]
-        images = images.with_noise(noise)
+    with images_of_run(finished, particles, datadir, focused=True) as (images, _, table):
         out.mkdir(parents=True, exist_ok=True)
         count, box, pixel_size = len(images), images.box, images.pixel_size_angstrom
         writer = StackWriter(out, count, box, np.dtype(np.float32), [pixel_size], count)

@@ -106,7 +106,7 @@ def _check_empty(paths: RunPaths) -> None:
 
 def _check_fits(particles: Particles, config: TrainConfig, paths: RunPaths) -> None:
     """That they are enough, and that memory and disk are."""
-    check_memory(particles.box, config.device)
+    check_memory(particles.box, config.device, config.components)
     check_count(particles)
     check_output(paths.root, ROOM_PER_VOXEL * particles.box**3 + ROOM_PER_PARTICLE * len(particles))
 

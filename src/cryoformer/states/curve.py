@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.decode.latent_posterior import low_rank_log_likelihoods, slice_table
+from cryoformer.decode.latent_posterior import low_rank_log_likelihoods
 from cryoformer.images.fourier_images import Images
-from cryoformer.imaging.slices import SlicePlane, interpolate_slices, shell_power, volume_from_fourier
+from cryoformer.imaging.slices import SlicePlane, interpolate_slices, shell_power, slice_table, volume_from_fourier
 from cryoformer.linear.normal_equations import NormalEquations
 from cryoformer.linear.ppca import component_precision
 from cryoformer.states.deconvolution import PathLikelihood, fit_energy
@@ -44,13 +44,13 @@ class CurveReading:
     """
 
     log_likelihoods: Float[np.ndarray, "2 n m"]
-    halves: Float[np.ndarray, " n"]
+    halves: Int[np.ndarray, " n"]
     lengths: Float[np.ndarray, " m"]
 
     def unseen(self) -> PathLikelihood:
         """Every image under the curve of the other half."""
         rows = np.arange(len(self.halves))
-        return PathLikelihood.from_logarithms(self.log_likelihoods[1 - self.halves.astype(int), rows], self.lengths)
+        return PathLikelihood.from_logarithms(self.log_likelihoods[1 - self.halves, rows], self.lengths)
 
     def under(self, half: int) -> PathLikelihood:
         """All images under one curve."""
@@ -90,7 +90,7 @@ def read_along_curve(
     everything = torch.arange(len(images), device=images.device)
     found = torch.stack([_log_likelihoods(residuals, curve, basis, everything) for curve in curves])
     return CurveReading(
-        log_likelihoods=found.double().numpy(), halves=images.halves.double().numpy(), lengths=_lengths(curves, basis)
+        log_likelihoods=found.double().numpy(), halves=images.halves.numpy(), lengths=_lengths(curves, basis)
     )
 
 

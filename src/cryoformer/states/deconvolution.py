@@ -50,8 +50,18 @@ class PathLikelihood:
 
     def populations(self, energy: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """p_m."""
-        weights = self.lengths * np.exp(-(energy - energy.min()))
-        return np.asarray(weights / weights.sum())
+        return populations_of(energy, self.lengths)
+
+
+def populations_of(energy: Float[np.ndarray, "*b m"], lengths: Float[np.ndarray, " m"]) -> Float[np.ndarray, "*b m"]:
+    """p_m of one free energy, or of several."""
+    weights = lengths * np.exp(-(energy - energy.min(axis=-1, keepdims=True)))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def middles(lengths: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Where on the path the places are that stand for these lengths, from 0."""
+    return np.asarray(np.cumsum(lengths) - lengths / 2)
 
 
 def fit_energy(

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from cryoformer.states.deconvolution import PathLikelihood, choose_smoothness, fit_energy
+from cryoformer.states.deconvolution import PathLikelihood, choose_smoothness, fit_energy, middles, populations_of
 
 UNDERSMOOTHED = 0.1
 RESOLUTION = 0.7
@@ -97,7 +97,7 @@ def free_energy(
     images: PathLikelihood,
     *,
     readings: list[PathLikelihood] | None = None,
-    fold: Float[np.ndarray, " n"] | None = None,
+    fold: Int[np.ndarray, " n"] | None = None,
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
     progress: Callable[[float], None] = lambda _: None,
@@ -111,8 +111,7 @@ def free_energy(
         bootstraps: number of samples.
         seed: of folds and samples.
     """
-    parts = None if fold is None else fold.astype(np.int64)
-    smoothness, scores = choose_smoothness(images, parts, seed)
+    smoothness, scores = choose_smoothness(images, fold, seed)
     weight, count = UNDERSMOOTHED * smoothness, len(images.likelihood)
     fitted = fit_energy(images, weight)
     uncertainty = place_uncertainty(images, fitted)
@@ -137,9 +136,9 @@ def free_energy(
     drawn = drawn - ((drawn - energy) @ populations)[:, None]
     drawn = energy + WIDENED * (drawn - energy)
     low, high = np.percentile(drawn, LEVELS, axis=0)
-    wells, barriers = wells_and_barriers(images, energy, drawn, 2 * uncertainty)
+    wells, barriers = wells_and_barriers(images.lengths, energy, drawn, 2 * uncertainty)
     return FreeEnergy(
-        along=np.cumsum(images.lengths) - images.lengths / 2,
+        along=middles(images.lengths),
         energy=energy,
         low=low,
         high=high,
@@ -157,15 +156,15 @@ def free_energy(
 def population_between(found: FreeEnergy, first: int, stop: int) -> Interval:
     """Share of the particles at the places from ``first`` to before ``stop``."""
     share = found.populations[first:stop].sum()
-    return _interval(float(share), _shares(found.samples, found.lengths)[:, first:stop].sum(axis=1))
+    return _interval(float(share), populations_of(found.samples, found.lengths)[:, first:stop].sum(axis=1))
 
 
 def wells_and_barriers(
-    images: PathLikelihood, energy: np.ndarray, samples: np.ndarray, least_width: float
+    lengths: np.ndarray, energy: np.ndarray, samples: np.ndarray, least_width: float
 ) -> tuple[list[Well], list[Barrier]]:
     """Wells that count and the passes between them, of F and its samples; wells are at least so wide, from 0 to 1."""
     lows, passes = _extrema(energy)
-    reached = np.cumsum(images.lengths)
+    reached = np.cumsum(lengths)
     while passes:
         heights, sure, wide = [], [], []
         for i, top in enumerate(passes):
@@ -184,7 +183,7 @@ def wells_and_barriers(
             shallow = least if _between(reached, [0, *passes][least], passes[least]) < least_width else least + 1
         del passes[least], lows[shallow]
     bounds = [0, *passes, len(energy)]
-    shares, populations = _shares(samples, images.lengths), images.populations(energy)
+    shares, populations = populations_of(samples, lengths), populations_of(energy, lengths)
     wells = [
         Well(low, first, stop, _interval(float(populations[first:stop].sum()), shares[:, first:stop].sum(axis=1)))
         for low, (first, stop) in zip(lows, pairwise(bounds), strict=True)
@@ -204,7 +203,7 @@ def wells_and_barriers(
 
 def place_uncertainty(images: PathLikelihood, energy: Float[np.ndarray, " m"]) -> float:
     """Median over the images of the standard deviation of their place on the path, from 0 to 1."""
-    along = np.cumsum(images.lengths) - images.lengths / 2
+    along = middles(images.lengths)
     posterior = images.likelihood * images.populations(energy)
     posterior = posterior / posterior.sum(axis=1, keepdims=True)
     variance = posterior @ along**2 - (posterior @ along) ** 2
@@ -213,7 +212,7 @@ def place_uncertainty(images: PathLikelihood, energy: Float[np.ndarray, " m"]) -
 
 def smoothing(lengths: Float[np.ndarray, " m"], deviation: float) -> Float[np.ndarray, "m m"]:
     """Matrix that spreads the share of each place by a Gaussian, thrown back at the ends of the path."""
-    along = np.cumsum(lengths) - lengths / 2
+    along = middles(lengths)
     images = [along, -along, 2.0 - along]
     kernel = sum(np.exp(-0.5 * ((along[:, None] - each) / max(deviation, 1e-9)) ** 2) for each in images)
     kernel = kernel * lengths[:, None] + 1e-300 * np.eye(len(along))
@@ -232,11 +231,6 @@ def _extrema(energy: np.ndarray) -> tuple[list[int], list[int]]:
     lows = [*([0] if rising[0] else []), *inner.tolist(), *([] if rising[-1] else [len(energy) - 1])]
     passes = [a + int(energy[a : b + 1].argmax()) for a, b in pairwise(lows)]
     return lows, passes
-
-
-def _shares(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    weights = lengths * np.exp(-(samples - samples.min(axis=1, keepdims=True)))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _interval(value: float, samples: np.ndarray) -> Interval:

@@ -9,12 +9,14 @@ from jaxtyping import Float
 
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, check_output, write_json
+from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import resample_volume
 from cryoformer.progress import RunLog
 from cryoformer.run.images import images_of_run
 from cryoformer.run.run_folder import Run
 from cryoformer.states.curve import read_along_curve
-from cryoformer.states.free_energy import FreeEnergy, Interval, free_energy
+from cryoformer.states.deconvolution import PathLikelihood
+from cryoformer.states.free_energy import BOOTSTRAPS, FreeEnergy, Interval, free_energy
 from cryoformer.states.free_energy_figure import free_energy_figure
 from cryoformer.states.path import DensityPath, even_path
 
@@ -51,22 +53,8 @@ def write_free_energy(
     if bootstraps < LEAST_BOOTSTRAPS:
         raise InputError(f"--bootstraps {bootstraps}: expected {LEAST_BOOTSTRAPS} or more, for intervals of 95 %")
     check_output(out)
-    with RunLog(None) as log, images_of_run(run, particles, datadir) as (images, _):
-        log.stage("path")
-        box = min(BOX, images.box)
-        path = even_path(run, line, name, box)
-        window = resample_volume(run.model.window.cpu(), box).clamp(0, 1)
-        log.stage("densities along the path")
-        reading = read_along_curve(images.crop(box), path.volumes, window, log.advance)
-        log.stage("free energy")
-        found = free_energy(
-            reading.unseen(),
-            readings=[reading.under(0), reading.under(1)],
-            fold=reading.halves,
-            bootstraps=bootstraps,
-            seed=seed,
-            progress=log.advance,
-        )
+    with RunLog(None) as log, images_of_run(run, particles, datadir, focused=True) as (images, *_):
+        path, _, found = find_free_energy(run, line, name, images, log, bootstraps=bootstraps, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     columns = {"along": found.along, "free_energy_kt": found.energy, "low": found.low, "high": found.high}
     columns |= {"population": found.populations, "length": found.lengths}
@@ -77,6 +65,36 @@ def write_free_energy(
     facts = _facts(found, path, bootstraps, seed)
     write_json(out / f"{NAME}.json", facts)
     return "\n".join([*facts["words"], str(out / f"{NAME}.json")])
+
+
+def find_free_energy(
+    run: Run,
+    line: Float[np.ndarray, "j k"],
+    name: str,
+    images: Images,
+    log: RunLog,
+    *,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
+) -> tuple[DensityPath, PathLikelihood, FreeEnergy]:
+    """The path through a line of latents, what the images of the run say of its places, and the free energy."""
+    log.stage("path")
+    box = min(BOX, images.box)
+    path = even_path(run, line, name, box)
+    window = resample_volume(run.model.window.cpu(), box).clamp(0, 1)
+    log.stage("densities along the path")
+    reading = read_along_curve(images.crop(box), path.volumes, window, log.advance)
+    log.stage("free energy")
+    unseen = reading.unseen()
+    found = free_energy(
+        unseen,
+        readings=[reading.under(0), reading.under(1)],
+        fold=reading.halves,
+        bootstraps=bootstraps,
+        seed=seed,
+        progress=log.advance,
+    )
+    return path, unseen, found
 
 
 def _facts(found: FreeEnergy, path: DensityPath, bootstraps: int, seed: int) -> dict[str, Any]:

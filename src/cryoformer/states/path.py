@@ -35,13 +35,11 @@ class DensityPath:
         name: in words.
         latents: of every place.
         volumes: decoded there, at a box for likelihoods.
-        change: l of the whole path over the norm of its mean density.
     """
 
     name: str
     latents: Float[np.ndarray, "m k"]
     volumes: Float[torch.Tensor, "m d d d"]
-    change: float
 
 
 def path_line(
@@ -113,7 +111,7 @@ def even_path(run: Run, line: Float[np.ndarray, "j k"], name: str, box: int) -> 
     reached = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
     even = np.interp(np.linspace(0.0, 1.0, PLACES), reached, np.linspace(0.0, 1.0, PLACES))
     latents = _resampled(fine, even)
-    return DensityPath(name, latents, _decoded(run, latents, box), float(steps.sum()) / size)
+    return DensityPath(name, latents, _decoded(run, latents, box))
 
 
 def _decoded(run: Run, latents: Float[np.ndarray, "m k"], box: int) -> Float[torch.Tensor, "m d d d"]:

@@ -35,7 +35,6 @@ def width_of_number(away: Float[np.ndarray, "n q"], covariance: Float[np.ndarray
     low, high = 1e-4 * scale, 1e4 * scale
     for _ in range(BISECTIONS):
         middle = float(np.sqrt(low * high))
-        # Relative to the largest, so that no width underflows.
         if effective_number(posterior_mass(away, covariance, middle)) < number:
             low = middle
         else:

@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from cryoformer.errors import InputError
 from cryoformer.explore.half_maps import local_resolution
-from cryoformer.files import atomic_path, check_output, write_json, write_mrc_volume
+from cryoformer.files import atomic_path, check_empty, check_output, write_json, write_mrc_volume
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.formats.select import write_selection
 from cryoformer.progress import RunLog
@@ -57,10 +57,9 @@ def write_state(
     """
     if not 0.0 <= min_weight <= 1.0:
         raise InputError(f"--min-weight {min_weight:g}: expected a number from 0 to 1, where 1 is the largest weight")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not empty; choose another folder")
+    check_empty(out)
     check_output(out, ROOM_PER_VOXEL * run.box**3)
-    with RunLog(None) as log, images_of_run(run, particles, datadir) as (images, file):
+    with RunLog(None) as log, images_of_run(run, particles, datadir) as (images, file, _):
         log.stage("half maps")
         state = make_state(run, place, images, log.advance)
         log.stage("local resolution")

@@ -76,6 +76,11 @@ class TrainConfig(ImageSettings):
         """Whether stage B is needed: for its latents, or to find the flexible points."""
         return self.latents == "subspace" and (self.model.encoder != "mlp" or self.decode == "flexible")
 
+    @property
+    def components(self) -> int:
+        """Components of the linear model, at most."""
+        return self.subspace.dimension if self.fits_ppca else 0
+
     @field_validator("model", mode="before")
     @classmethod
     def _model(cls, value: Any) -> Any:

@@ -18,6 +18,7 @@ from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
+from cryoformer.linear.linear_stage import drawn_rows
 from cryoformer.linear.occupancy import fitted_occupancy
 from cryoformer.linear.regions import EVERYWHERE, regions_of_run
 from cryoformer.memory import check_memory
@@ -99,9 +100,7 @@ def _ready(
         if run.off_focus is not None:
             images = images.minus_motion(run.off_focus)
     low = images.crop(min(config.subspace.box, images.box))
-    most = min(config.subspace.images, len(low))
-    order = torch.randperm(len(low), generator=torch.Generator().manual_seed(config.seed + 3))[:most].sort().values
-    some = low.draw(order)
+    some = low.draw(drawn_rows(torch.arange(len(low)), config.subspace.images, config.seed))
     if run is None:
         consensus = reconstruct_consensus(some)
     else:
