@@ -15,7 +15,7 @@ from cryoformer.images.fourier_images import FourierImages, Images, SliceProject
 from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import StreamedImages, prepare_images
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
-from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier
+from cryoformer.imaging.fourier import fourier_to_images
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import euler_from_matrix, uniform_rotations
@@ -246,20 +246,3 @@ def test_contrast_is_a_factor_of_the_ctf_wherever_images_are(particle_file: Path
     # Whichever comes first.
     weak, plain = streamed.with_contrast(contrast).crop(16).take(rows), streamed.crop(16).take(rows)
     torch.testing.assert_close(weak.ctf, plain.ctf * contrast[rows, None, None])
-
-
-def test_a_window_is_the_same_wherever_images_are(particle_file: Path, tmp_path: Path) -> None:
-    memory, streamed = both(particle_file, tmp_path)
-    x = (torch.arange(memory.box) - memory.box // 2).float()
-    window = (torch.hypot(*torch.meshgrid(x, x, indexing="ij")) < 8).float()
-    rows = torch.arange(20)
-    one, other = (images.windowed(window).take(rows) for images in (memory, streamed))
-    torch.testing.assert_close(one.coefficients, other.coefficients)
-    pixels = fourier_to_images(memory.coefficients[rows], memory.box) * window
-    torch.testing.assert_close(one.coefficients, images_to_fourier(pixels), atol=1e-4, rtol=1e-4)
-    # A smaller box, from a cache, has it already, and the cache of images without it is another file.
-    small = streamed.crop(16).take(rows)
-    cropped = streamed.windowed(window).crop(16)
-    again = cropped.take(rows)
-    torch.testing.assert_close(again.coefficients, one.crop(16).coefficients, atol=0.1, rtol=1e-2)
-    assert (small.coefficients - again.coefficients).abs().max() > 1

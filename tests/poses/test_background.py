@@ -3,25 +3,29 @@
 import torch
 
 from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.edges import power_kept, soft_edges
 from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radii
-from cryoformer.poses.background import background_power, particle_radius, soft_edges
+from cryoformer.poses.background import background_power, particle_radius
 from cryoformer.poses.matching import BandImages
 from cryoformer.poses.stochastic_em import MOST_NOISE, NoiseShare
 
 BOX, COUNT = 32, 400
 
 
-def images_of(pixels: torch.Tensor, power: torch.Tensor | None = None) -> FourierImages:
+def images_of(pixels: torch.Tensor, soft: bool = False) -> FourierImages:
+    if soft:
+        pixels = pixels * soft_edges(BOX)
     count = len(pixels)
     return FourierImages(
         rotations=torch.eye(3).expand(count, 3, 3),
         scale=torch.ones(count),
         halves=torch.arange(count) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), float(BOX**2)) if power is None else power,
+        noise_power=torch.full((BOX // 2 + 1,), float(BOX**2)),
         pixel_size_angstrom=5.0,
         voxel_angstrom=5.0,
         coefficients=images_to_fourier(pixels),
         ctf=torch.ones(count, BOX, BOX // 2 + 1),
+        noise_kept=power_kept(BOX) if soft else 1.0,
     )
 
 
@@ -38,10 +42,16 @@ def test_the_spectrum_of_smooth_noise_is_not_that_of_the_images_edges() -> None:
     pixels, expected = smoothed_noise()
     edges = images_to_fourier(pixels)[:, 0, 12].abs().square().mean()
     assert edges > 8 * expected[12]  # what a spectrum of whole images would be there
-    found = background_power(images_of(pixels))[2:14]
-    ratio = found / expected[2:14]
-    assert ratio.min() > 0.5
-    assert ratio.max() < 3
+    for soft in (False, True):
+        ratio = (background_power(images_of(pixels, soft)) / expected)[2:13]
+        assert ratio.min() > 0.5
+        assert ratio.max() < 3
+
+
+def test_soft_edges_hide_no_noise() -> None:
+    pixels = torch.randn(COUNT, BOX, BOX, generator=torch.Generator().manual_seed(3))
+    found = background_power(images_of(pixels, soft=True))[2:-1] / BOX**2
+    assert (found - 1).abs().max() < 0.1
 
 
 def test_a_particle_is_measured() -> None:
@@ -54,10 +64,8 @@ def test_a_particle_is_measured() -> None:
 
 def test_noise_that_the_background_exaggerates_is_found_to_be_less() -> None:
     pixels = torch.randn(COUNT, BOX, BOX, generator=torch.Generator().manual_seed(2)) * 0.7**0.5
-    window = soft_edges(BOX)
-    images = images_of(pixels).windowed(window)
-    band = BandImages.of(images).band(8.0)
-    noise = NoiseShare(BOX, float(window.square().mean()))
+    band = BandImages.of(images_of(pixels, soft=True)).band(8.0)
+    noise = NoiseShare(BOX, power_kept(BOX))
     for _ in range(40):
         batch = band.with_less_noise(noise.of(band))
         noise.update(batch, torch.zeros_like(batch.power), 0.2)

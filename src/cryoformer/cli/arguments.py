@@ -39,6 +39,8 @@ class ImageOptions:
         normalise: Bring the background of every image to mean 0 and standard deviation 1 (default: yes).
         ctf_applied: What was done to the images: nothing, phases flipped, multiplied by the CTF, or as the file says
             (auto, the default).
+        soft_edges: Let images end softly at their edges: yes, no, or (auto, the default) where jumps there outweigh
+            the noise.
         memory_gib: Memory for images (default: 2); what does not fit is read from disk as it is used.
         device: cpu, cuda, cuda:1, or auto (default): a GPU if there is one.
         seed: Seed of everything random, the two halves of the images included (default: 0).
@@ -49,6 +51,7 @@ class ImageOptions:
     ctf_applied: Annotated[
         Literal["auto", "none", "phases", "multiplied"] | None, optional("auto|none|phases|multiplied")
     ] = None
+    soft_edges: Annotated[Literal["auto", "yes", "no"] | None, optional("auto|yes|no")] = None
     memory_gib: Annotated[float | None, optional("GIB")] = None
     device: Annotated[str | None, optional("NAME")] = None
     seed: Annotated[int | None, optional("K")] = None

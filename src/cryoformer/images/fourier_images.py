@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.images.shard import Shard
-from cryoformer.imaging.fourier import crop_fourier, fourier_to_images, frequencies, images_to_fourier, shells
+from cryoformer.imaging.fourier import crop_fourier, frequencies, shells
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 
 # A pass over images takes as many at a time, but no more coefficients than 256 images of 64 pixels have: what it makes
@@ -33,10 +33,12 @@ class Images(ABC):
         scale: ratio of the finest pixel size to the image's own, 1 unless optics groups differ: an image that is
             sampled more coarsely shows a smaller density.
         halves: 0 or 1, the half of the data that an image belongs to.
-        noise_power: variance of the noise per shell 0 .. D / 2, in units of |Y|^2.
+        noise_power: variance of the noise per shell 0 .. D / 2, in units of |Y|^2, where the particle is: of images
+            that end softly (:mod:`cryoformer.imaging.edges`) that is more than they hold on average.
         pixel_size_angstrom: of this box.
         voxel_angstrom: the pixel size that densities refer to (that of the full box, whatever was cropped).
         shard: which of all images these are; None: all.
+        noise_kept: the share of the noise's power that the edges of images leave in them.
     """
 
     rotations: Float[Tensor, "n 3 3"]
@@ -46,6 +48,7 @@ class Images(ABC):
     pixel_size_angstrom: float
     voxel_angstrom: float
     shard: Shard | None = field(default=None, kw_only=True)
+    noise_kept: float = field(default=1.0, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -91,10 +94,6 @@ class Images(ABC):
     def with_contrast(self, contrast: Float[Tensor, " m"]) -> "Images":
         """The same images, with CTFs that hold the contrast of each (of all images, whatever processes share them)."""
 
-    @abstractmethod
-    def windowed(self, window: Float[Tensor, "d d"]) -> "Images":
-        """The same images times a window of their box, which is centred on voxel D // 2; it knows nothing of shifts."""
-
     def batches(self, rows: Iterable[Tensor]) -> "Iterator[tuple[Tensor, FourierImages]]":
         """These batches of rows, each with its images; empty ones, where a process has nothing to do, are left out."""
         for some in rows:
@@ -129,6 +128,7 @@ class Images(ABC):
             voxel_angstrom=self.voxel_angstrom,
             coefficients=coefficients,
             ctf=ctf,
+            noise_kept=self.noise_kept,
         )
 
     def with_noise(self, noise_power: Float[Tensor, " s"]) -> "Images":
@@ -201,25 +201,12 @@ class FourierImages(Images):
             left[rows] -= here.project(self.views(rows), rows) * self.ctf[rows]
         return replace(self, coefficients=left)
 
-    def windowed(self, window: Float[Tensor, "d d"]) -> "FourierImages":
-        coefficients = torch.empty_like(self.coefficients)
-        for rows in self.every():
-            coefficients[rows] = windowed_half_planes(self.coefficients[rows], window)
-        return replace(self, coefficients=coefficients)
-
     def minus(self, volume: Float[Tensor, "d d d"]) -> "FourierImages":
         projector = SliceProjector(volume)
         residuals = self.coefficients.clone()
         for rows in self.every():
             residuals[rows] -= projector.project(self.views(rows)) * self.ctf[rows]
         return replace(self, coefficients=residuals)
-
-
-def windowed_half_planes(
-    half_planes: Complex[Tensor, "b d h"], window: Float[Tensor, "d d"]
-) -> Complex[Tensor, "b d h"]:
-    """Those of the images times a window."""
-    return images_to_fourier(fourier_to_images(half_planes, len(window)) * window)
 
 
 def checkerboard(images: FourierImages) -> tuple[FourierImages, FourierImages]:

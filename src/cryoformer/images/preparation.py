@@ -1,8 +1,9 @@
 """What happens to an image between disk and loss.
 
-Background normalisation, contrast sign, Fourier transform, the box that all images share, the shift of the particle
-taken out, whatever was done to it with its CTF undone; and that CTF, of the image's own optics. What the data are
-taken for is said in one line each, and each can be set by the user.
+Background normalisation, contrast sign, soft edges where those of the images jump (:mod:`cryoformer.imaging.edges`),
+Fourier transform, the box that all images share, the shift of the particle taken out, whatever was done to it with its
+CTF undone; and that CTF, of the image's own optics. What the data are taken for is said in one line each, and each can
+be set by the user.
 """
 
 import logging
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float, Float32, Int
 from torch import Tensor
 
 from cryoformer.communication import ALONE
@@ -19,6 +20,7 @@ from cryoformer.images.settings import ImageSettings
 from cryoformer.images.shard import Shard
 from cryoformer.imaging.background import background_mask, normalise_background
 from cryoformer.imaging.ctf import contrast_transfer
+from cryoformer.imaging.edges import OUTWEIGHED, edge_jumps, power_kept, soft_edges
 from cryoformer.imaging.fourier import crop_fourier, images_to_fourier, shift_phases
 from cryoformer.particles.contrast import detect_sign
 from cryoformer.particles.particles import Particles
@@ -27,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 # Images multiplied by their CTF are divided by it again, but where it is smaller than this they hold nothing.
 LEAST_CTF = 0.05
-SAMPLE = 256
+# Images that are looked at to say what the data are, and pixels in all, but for the least number.
+SAMPLE, SAMPLE_PIXELS, LEAST_SAMPLE = 256, 2**23, 32
 
 
 class PreparedParticles:
@@ -58,6 +61,7 @@ class PreparedParticles:
         self.premultiplied = torch.from_numpy(particles.premultiplied)
         processes = ALONE if shard is None else shard.processes
         self.sign = processes.on_first(lambda: choose_sign(particles, settings.invert))
+        self.jumps, self.soft = processes.on_first(lambda: self._choose_edges(settings.soft_edges))
         for fact in self._facts() if processes.first else ():
             logger.info("%s: %s", particles.source, fact)
         if processes.size > 1:
@@ -82,6 +86,8 @@ class PreparedParticles:
         yield self._background() + (
             "; every image is normalised (--normalise no uses them as they are)" if self.normalise else "; used as is"
         )
+        if self.soft:
+            yield self.jumps + "they are made to end softly (--soft-edges no leaves them as they are)"
         count = int(self.premultiplied.sum())
         if self.phases_flipped:
             yield "the images' phases were flipped by their CTF; they are flipped back"
@@ -92,11 +98,33 @@ class PreparedParticles:
 
     def _background(self) -> str:
         """Mean and standard deviation outside the particles, as a sentence."""
-        of_one_box = np.flatnonzero(self.particles.boxes == self.particles.boxes[0])
-        rows = of_one_box[np.linspace(0, len(of_one_box) - 1, min(SAMPLE, len(of_one_box))).round().astype(np.int64)]
-        outside = self.particles.images(rows)[:, background_mask(int(self.particles.boxes[0]))]
+        outside = self._sample()[:, background_mask(int(self.particles.boxes[0]))]
         mean, deviation = np.median(outside.mean(axis=1)), np.median(outside.std(axis=1))
-        return f"background of the images: mean {mean:.3g}, standard deviation {deviation:.3g} (medians of {len(rows)})"
+        count = len(outside)
+        return f"background of the images: mean {mean:.3g}, standard deviation {deviation:.3g} (medians of {count})"
+
+    def _sample(self) -> Float32[np.ndarray, "b d d"]:
+        """Some images of one box, as they are on disk."""
+        of_one_box = np.flatnonzero(self.particles.boxes == self.particles.boxes[0])
+        fit = max(LEAST_SAMPLE, SAMPLE_PIXELS // int(self.particles.boxes[0]) ** 2)
+        count = min(SAMPLE, fit, len(of_one_box))
+        return self.particles.images(of_one_box[np.linspace(0, len(of_one_box) - 1, count).round().astype(np.int64)])
+
+    def _choose_edges(self, asked: str) -> tuple[str, bool]:
+        """What is to be said of the images' edges, and whether they are made soft: "auto" asks the images."""
+        if asked != "auto":
+            return "", asked == "yes"
+        sample = self._sample()
+        ratio, shell = edge_jumps(torch.from_numpy(normalise_background(sample)[0] if self.normalise else sample))
+        if ratio < OUTWEIGHED:
+            return "", False
+        detail = float(self.particles.boxes[0] * self.particles.pixel_sizes_angstrom[0]) / shell
+        return f"jumps at the edges of images hold {ratio:.0f} times the power of all else at {detail:.3g} A; ", True
+
+    @property
+    def noise_kept(self) -> float:
+        """The share of the power of noise that the edges leave."""
+        return power_kept(self.box) if self.soft else 1.0
 
     def transfer(self, rows: Int[Tensor, " b"], box: int) -> Float[Tensor, "b d h"]:
         """CTFs at a box; 0 where a premultiplied image holds nothing."""
@@ -113,7 +141,10 @@ class PreparedParticles:
             images = self.particles.images(numbers[places])
             if self.normalise:
                 images, _, _ = normalise_background(images)
-            half_planes = images_to_fourier(self.sign * torch.from_numpy(images))
+            pixels = self.sign * torch.from_numpy(images)
+            if self.soft:
+                pixels = pixels * soft_edges(pixels.shape[-1])
+            half_planes = images_to_fourier(pixels)
             result[places] = crop_fourier(half_planes, images.shape[-1], self.box)
         if self.mixed:
             # In pixels, because the pixel size differs from image to image.

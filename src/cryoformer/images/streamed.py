@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cryoformer.communication import ALONE, Processes
 from cryoformer.device import usable_device
-from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector, windowed_half_planes
+from cryoformer.images.fourier_images import FourierImages, Images, SliceProjector
 from cryoformer.images.half_plane_file import HalfPlaneFile
 from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.images.preparation import PreparedParticles
@@ -45,7 +45,6 @@ class StreamedImages(Images):
         subtracted: a density that is subtracted from every image, or None.
         contrast: of every image here, as a factor of its CTF; None for 1.
         motion: what is taken off every image here, or None.
-        window: that images are multiplied by, or None.
     """
 
     prepared: PreparedParticles
@@ -55,7 +54,6 @@ class StreamedImages(Images):
     subtracted: SliceProjector | None = field(default=None, repr=False)
     contrast: Float[Tensor, " n"] | None = None
     motion: LinearMotion | None = field(default=None, repr=False)
-    window: Float[Tensor, "d d"] | None = None
 
     @property
     def box(self) -> int:
@@ -69,8 +67,6 @@ class StreamedImages(Images):
     def _read(self, rows: Tensor) -> FourierImages:
         here = rows.cpu()
         coefficients = (self.cached or self.prepared).read(here).to(self.device)
-        if self.window is not None:
-            coefficients = windowed_half_planes(coefficients, self.window)
         ctf = self._transfer(rows, self.box)
         if self.motion is not None:
             coefficients = coefficients - self.motion.project(self.views(rows), rows) * ctf
@@ -107,14 +103,12 @@ class StreamedImages(Images):
             return self
         if self.subtracted is not None:
             raise ValueError("crop before a density is subtracted")
-        name = "half_planes" if self.window is None else "windowed"
         smaller = replace(
             self,
-            cached=HalfPlaneFile(self.cache / f"{name}_{box}.f16", len(self), box),
+            cached=HalfPlaneFile(self.cache / f"half_planes_{box}.f16", len(self), box),
             noise_power=self.noise_power[: box // 2 + 1],
             pixel_size_angstrom=self.pixel_size_angstrom * self.box / box,
             motion=None,
-            window=None,
         )
         if in_memory_bytes(len(self), box) <= self.memory_bytes:
             return replace(self._gathered(self._all(), smaller), shard=self.shard)
@@ -131,11 +125,6 @@ class StreamedImages(Images):
 
     def minus_motion(self, motion: LinearMotion) -> "StreamedImages":
         return replace(self, motion=motion.of(slice(self.part.start, self.part.stop)).ready())
-
-    def windowed(self, window: Float[Tensor, "d d"]) -> "StreamedImages":
-        if self.subtracted is not None or self.motion is not None or self.window is not None:
-            raise ValueError("a window comes first, and once")
-        return replace(self, window=window)
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
         return replace(self, subtracted=SliceProjector(volume))
@@ -184,6 +173,7 @@ def prepare_images(
         cached=None,
         memory_bytes=settings.memory_gib * 2**30,
         cache=cache,
+        noise_kept=prepared.noise_kept,
         shard=None if processes.size == 1 and shard.repeats is None else shard,
     )
     if in_memory_bytes(len(images), box) <= images.memory_bytes:

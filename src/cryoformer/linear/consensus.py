@@ -117,7 +117,8 @@ def solved_halves(halves: Sequence[NormalEquations]) -> Backprojection:
 def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample: int = 2000) -> Float[Tensor, " bands"]:
     """Noise variance per shell: the mean power of what a density leaves unexplained in a sample of images.
 
-    Coefficients without CTF hold nothing, so they do not count.
+    Coefficients without CTF hold nothing, so they do not count. Edges that end softly hold less noise than
+    the place of the particle.
     """
     part, box = images.part, images.box
     rows = part.here(torch.linspace(0, part.total - 1, min(sample, part.total), device=images.device).round().long())
@@ -130,7 +131,7 @@ def residual_noise_power(images: Images, volume: Float[Tensor, "d d d"], sample:
     part.processes.add(power)
     part.processes.add(count)
     number = radial_mean(count, box)
-    return torch.where(number > 0, radial_mean(power, box) / number, float(box**2))
+    return torch.where(number > 0, radial_mean(power, box) / number / images.noise_kept, float(box**2))
 
 
 def backprojection_equations(

@@ -26,7 +26,7 @@ from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.particles.repeats import between_images, shuffled
-from cryoformer.poses.background import background_power, particle_radius, soft_edges
+from cryoformer.poses.background import background_power, particle_radius
 from cryoformer.poses.global_search import climb, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
@@ -132,10 +132,8 @@ class AbInitio:
         box = min(BOX, images.box)
         size = particle_radius(images.crop(box))
         # At the box that the images came in: edges of images that are cropped reach far into these.
-        window = soft_edges(images.box).to(images.device)
-        self.kept = float(window.square().mean())
-        low = images.with_noise(background_power(images)).windowed(window).crop(box)
-        self.images = low
+        low = images.with_noise(background_power(images)).crop(box)
+        self.images, self.kept = low, images.noise_kept
         fill = min(1.0, max(LEAST_FILL, size / FILLED))
         self.first, self.second, self.third = (each.filled(fill, low.box / 2 - EDGE) for each in (FIRST, SECOND, THIRD))
         self.findings, self.seed, self.log, self.over = findings, seed, log, over

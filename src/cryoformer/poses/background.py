@@ -8,34 +8,31 @@ white by their own spectrum before the mask, and what the mask leaves is made co
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryoformer.images.fourier_images import Images, windowed_half_planes
-from cryoformer.imaging.fourier import fourier_to_images, radial_mean, shells
+from cryoformer.images.fourier_images import Images
+from cryoformer.imaging.edges import soft_edges
+from cryoformer.imaging.fourier import fourier_to_images, images_to_fourier, radial_mean, shells
 
 SAMPLE = 2000
 RADIUS, BORDER = 0.32, 0.2  # of the box
-# Images that are compared end softly, too, over less: what the CTF spreads of a particle reaches far.
-SOFT_EDGE = 0.12
 
 
 def background_power(images: Images) -> Float[Tensor, " s"]:
     """Variance of the noise per shell 0 .. D / 2, in units of |Y|^2, of images that are not shifted."""
     box = images.box
-    border, outside = _border(box, BORDER).to(images.device), _outside(box).to(images.device)
+    border, outside = (each.to(images.device) for each in (soft_edges(box, BORDER), _outside(box)))
+    seen = outside * border
+    if images.noise_kept < 1:
+        seen = seen * soft_edges(box).to(images.device)
     total = _mean_power(images, border)
     white = total[shells(box, images.device).clamp(max=box // 2)].clamp_min(1e-12).sqrt()
-    share = _mean_power(images, border, white, outside) * box**2 / (border * outside).square().sum()
+    share = _mean_power(images, border, white, outside) * box**2 / seen.square().sum()
     power = share * total
     # The Nyquist frequency was cropped away; the mean was subtracted, and the mask knows little of the first shell.
     power[-1], power[0] = power[-2], power[1]
     return power
-
-
-def soft_edges(box: int) -> Float[Tensor, "d d"]:
-    """A window that leaves images as they are but for their edges, whose jumps would be noise at all frequencies."""
-    return _border(box, SOFT_EDGE)
 
 
 def particle_radius(images: Images) -> float:
@@ -67,22 +64,20 @@ def _mean_power(
     rows = torch.linspace(0, len(images) - 1, min(SAMPLE, len(images)), device=images.device).round().long()
     total = torch.zeros(images.box, images.box // 2 + 1, device=images.device)
     for _, some in images.batches(rows.split(images.batch)):
-        half_planes = windowed_half_planes(some.coefficients, border)
+        half_planes = _windowed(some.coefficients, border)
         if white is not None and mask is not None:
-            half_planes = windowed_half_planes(half_planes / white, mask)
+            half_planes = _windowed(half_planes / white, mask)
         total += half_planes.abs().square().sum(dim=0)
     return radial_mean(total / len(rows), images.box)
+
+
+def _windowed(half_planes: Complex[Tensor, "b d h"], window: Float[Tensor, "d d"]) -> Complex[Tensor, "b d h"]:
+    return images_to_fourier(fourier_to_images(half_planes, len(window)) * window)
 
 
 def _radius(box: int) -> Float[Tensor, "d d"]:
     x = (torch.arange(box) - box // 2).float()
     return torch.hypot(*torch.meshgrid(x, x, indexing="ij"))
-
-
-def _border(box: int, width: float) -> Float[Tensor, "d d"]:
-    x = (torch.arange(box) - box // 2).float().abs()
-    border = torch.sin(torch.pi / 2 * ((box // 2 - x) / (width * box)).clamp(0, 1)).square()
-    return torch.outer(border, border)
 
 
 def _outside(box: int) -> Float[Tensor, "d d"]:

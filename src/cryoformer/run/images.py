@@ -20,7 +20,12 @@ from cryoformer.training.train_config import load_config
 
 @contextmanager
 def images_of_run(
-    run: Run, particles: Path | None = None, datadir: Path | None = None, *, focused: bool = False
+    run: Run,
+    particles: Path | None = None,
+    datadir: Path | None = None,
+    *,
+    focused: bool = False,
+    whole: bool = False,
 ) -> Iterator[tuple[Images, ParticleFile, Particles]]:
     """Images in the order of the run, with halves as it has them, the file they come from, and its table.
 
@@ -30,6 +35,7 @@ def images_of_run(
         particles, datadir: where particle file and stacks are now.
         focused: without what moves outside of the run's focus, as its network saw them. That motion was fitted to both
             halves of the images: for half maps they stay as they are.
+        whole: with their edges as they are, which the network may not have seen.
 
     Raises:
         InputError: the particles are gone, or are others by now.
@@ -39,6 +45,8 @@ def images_of_run(
     table = known.read(paths.rows)
     check_memory(table.box)
     settings = load_config("default", None, run.config["settings"]).model_copy(update={"device": "cpu"})
+    if whole:
+        settings = settings.model_copy(update={"soft_edges": "no"})
     noise = load_tensors(paths.checkpoint("consensus"))[0]["noise_power"]
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         images = prepare_images(table, Path(cache) / "cache", settings)

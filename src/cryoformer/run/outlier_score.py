@@ -9,13 +9,13 @@ per shell S, which has nothing of the model's phases. Their log likelihood ratio
 w = 1 / (1 + C^2 S / s^2). Another molecule, an empty image and a particle off its centre all lose by it, whether they
 are too strong or too weak. How much is expected of a good image depends on its view and defocus, and is known,
 
-    E = sum_k [ w m^2 |p|^2 - (1 - w) - log w ]
-    Var = sum_k [ (1 - w)^2 + 2 w^2 m^2 |p|^2 ] + (2 c m sum_k w |p|^2)^2,
+    E = sum_k [ w m^2 |p|^2 - (1 - w) e - log w ]
+    Var = sum_k [ (1 - w)^2 e + 2 w^2 m^2 |p|^2 ] + (2 c m sum_k w |p|^2)^2,
 
-so what counts is (E - L) / Var^1/2. No model is perfect: poses are off by a little, detail is missing, which costs more
-where more was expected. A straight line through held-out images, robust against junk among them, says how much,
-and their scatter what one standard deviation is; m and c come from them too. A good image has a score of 0 +- 1; junk,
-a large positive one.
+e the share of the noise's power that soft edges leave in an image, so what counts is (E - L) / Var^1/2. No model is
+perfect: poses are off by a little, detail is missing, which costs more where more was expected. A straight line through
+held-out images, robust against junk among them, says how much, and their scatter what one standard deviation is; m and
+c come from them too. A good image has a score of 0 +- 1; junk, a large positive one.
 
 Junk is part of what the model was made from: a few hundred images of another molecule may be a state of their own to
 it, far from all others, that fits them well; empty images, a faint one. So every image is compared with the state in
@@ -125,7 +125,7 @@ def _sums(
 ) -> Float[Tensor, "b 7"]:
     """Of some of the images, which show the projector's density, the sums over coefficients that the score is made of.
 
-    Re <y, p>, |p|^2, (1 - w) |y|^2 + log w, w |p|^2, 1 - w + log w, (1 - w)^2, and w^2 |p|^2.
+    Re <y, p>, |p|^2, (1 - w) |y|^2 + log w, w |p|^2, e (1 - w) + log w, e (1 - w)^2, and w^2 |p|^2.
     """
     plane = projector.plane
     deviation = images.slice_deviation(plane)
@@ -140,8 +140,8 @@ def _sums(
         squares,
         (1 - w) * seen.abs().square() + w.log(),
         w * squares,
-        1 - w + w.log(),
-        (1 - w).square(),
+        images.noise_kept * (1 - w) + w.log(),
+        images.noise_kept * (1 - w).square(),
         w.square() * squares,
     )
     return torch.stack([values.sum(dim=1) for values in each], dim=1)

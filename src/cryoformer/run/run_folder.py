@@ -37,6 +37,7 @@ from cryoformer.errors import InputError
 from cryoformer.files import write_npz, write_text
 from cryoformer.formats.particle_input import reopen
 from cryoformer.images.linear_motion import LinearMotion
+from cryoformer.images.settings import BEFORE
 from cryoformer.parts.moving_density import MovingDensity
 
 
@@ -122,9 +123,9 @@ class RunPaths:
             facts = yaml.safe_load(self.config.read_text())
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"{self.root}: not the folder of a run: config.yaml cannot be read ({error})") from None
-        if not isinstance(facts, dict) or "settings" not in facts:
+        if not isinstance(facts, dict) or not isinstance(facts.get("settings"), dict):
             raise InputError(f"{self.config}: not the settings of a run; was it edited by hand?")
-        return facts
+        return facts | {"settings": BEFORE | facts["settings"]}
 
     def read_rows(self, count: int) -> Int[np.ndarray, " n"]:
         """The row of the particle file that each of the n particles of the run comes from.

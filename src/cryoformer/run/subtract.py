@@ -30,7 +30,7 @@ def subtract(run: Path, part: int, out: Path, particles: Path | None = None, dat
         raise InputError(f"--part {part}: {run} has parts 1 to {len(density)}")
     check_empty(out)
     latents = torch.from_numpy(np.asarray(finished.latents, dtype=np.float32))
-    with images_of_run(finished, particles, datadir, focused=True) as (images, _, table):
+    with images_of_run(finished, particles, datadir, focused=True, whole=True) as (images, _, table):
         out.mkdir(parents=True, exist_ok=True)
         count, box, pixel_size = len(images), images.box, images.pixel_size_angstrom
         writer = StackWriter(out, count, box, np.dtype(np.float32), [pixel_size], count)

@@ -22,7 +22,7 @@ def null_images(images: FourierImages, density: Float[Tensor, "d d d"] | None, s
         projector = SliceProjector(density)
         for rows in images.every():
             simulated[rows] += projector.project(images.views(rows)) * images.ctf[rows]
-    return replace(images, coefficients=simulated)
+    return replace(images, coefficients=simulated, noise_kept=1.0)
 
 
 def coloured_noise(images: FourierImages, seed: int) -> Complex[Tensor, "n d h"]:
