@@ -137,6 +137,15 @@ def start_of(densities: Callable[[torch.Tensor], list[np.ndarray]], monkeypatch:
         return begin(Decoded(log), 1)
 
 
+def test_states_reach_the_ends_of_a_motion_that_means_do_not():
+    true = 2 * torch.rand(4000, 1, generator=torch.Generator().manual_seed(0)) - 1
+    seen = true + 0.5 * torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
+    shrunk = float(true.var() / seen.var())
+    covariance = ((1 - shrunk) * true.var()).expand(4000, 1, 1)
+    states = stage.states_of_population(shrunk * seen, covariance, 2000, 2)
+    assert states.std() == pytest.approx(float(true.std()), rel=0.05)
+
+
 def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated, monkeypatch: pytest.MonkeyPatch):
     assert start_of(lambda some: [moving.still.numpy()] * len(some), monkeypatch) is None
 

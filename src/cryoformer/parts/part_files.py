@@ -28,8 +28,12 @@ def write_part_files(
     rotations: Float[Tensor, "n 3 3"],
     shifts_angstrom: Float[np.ndarray, "n 2"],
     latents: Float[Tensor, "n k"],
+    population: Float[Tensor, "e k"],
 ) -> None:
-    """``still.mrc``; ``part_1.mrc`` with ``_half1``, ``_half2``, ``_mask``, ``_axis.cxc`` for every part; the table."""
+    """``still.mrc``; ``part_1.mrc`` with ``_half1``, ``_half2``, ``_mask``, ``_axis.cxc`` for every part; the table.
+
+    The table tells of the particles' ``latents``, the axes of a ``population`` of states, from end to end.
+    """
     pixel_size = density.densities.pixel_size_angstrom
     folder.mkdir(parents=True, exist_ok=True)
     write_mrc_volume(folder / "still.mrc", density.densities.still.cpu().numpy(), pixel_size)
@@ -44,7 +48,7 @@ def write_part_files(
         }
         for ending, volume in volumes.items():
             write_mrc_volume(folder / f"{name}{ending}.mrc", volume, pixel_size)
-        write_text(folder / f"{name}_axis.cxc", _axis_script(density, number, latents))
+        write_text(folder / f"{name}_axis.cxc", _axis_script(density, number, population))
     with atomic_path(table) as temporary:
         part_table(density, rotations, shifts_angstrom, latents).to_csv(temporary, index=False, float_format="%.4f")
 
@@ -76,38 +80,38 @@ def part_table(
     return pd.concat(tables)
 
 
-def ends_of_motion(motions: PartMotions, part: int, latents: Float[Tensor, "n k"]) -> Float[Tensor, "2 k"]:
-    """Latents of the particles that stand at the ends of a part's motion.
+def ends_of_motion(motions: PartMotions, part: int, population: Float[Tensor, "n k"]) -> Float[Tensor, "2 k"]:
+    """The two of a population of states that stand at the ends of a part's motion.
 
     At a hundredth from either end of what it turns by about its main axis.
     """
-    turns = motions.vectors(latents)[part, :, :3]
+    turns = motions.vectors(population)[part, :, :3]
     spread = turns - turns.mean(dim=0)
     along = spread @ torch.linalg.eigh(spread.T @ spread)[1][:, -1]
     order = along.argsort()
     rows = [round(share * (len(order) - 1)) for share in ENDS]
-    return latents[order[rows]]
+    return population[order[rows]]
 
 
 def part_motion(
-    motions: PartMotions, part: int, latents: Float[Tensor, "n k"]
+    motions: PartMotions, part: int, population: Float[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, "3"], float]:
     """From one end of a part's motion to the other: degrees, axis, and Angstrom by which its centre moves."""
-    ends = motions.at(ends_of_motion(motions, part, latents))
+    ends = motions.at(ends_of_motion(motions, part, population))
     turn = roma.rotmat_to_rotvec(ends.rotations[part, 1] @ ends.rotations[part, 0].T)
     moved = float((ends.centres[part, 1] - ends.centres[part, 0]).norm())
     return float(torch.rad2deg(turn.norm())), turn / turn.norm().clamp_min(1e-9), moved
 
 
 def motion_error(
-    motions: PartMotions, halves: Sequence[PartMotions], part: int, latents: Float[Tensor, "n k"]
+    motions: PartMotions, halves: Sequence[PartMotions], part: int, population: Float[Tensor, "n k"]
 ) -> tuple[float, float]:
     """Standard errors of both figures of :func:`part_motion`, degrees and Angstrom, by what two halves differ in.
 
     An estimate from all images is as far off as half the difference of estimates from either half. A single difference
     may be small by chance, so its three coordinates count, unless the one that matters is the largest.
     """
-    ends = ends_of_motion(motions, part, latents)
+    ends = ends_of_motion(motions, part, population)
     turns, ways = [], []
     for each in halves:
         places = each.at(ends)
@@ -120,8 +124,8 @@ def motion_error(
     return math.degrees(errors[0]), errors[1]
 
 
-def _axis_script(density: MovingDensity, part: int, latents: Float[Tensor, "n k"]) -> str:
-    angle, axis, moved = part_motion(density.motions, part, latents)
+def _axis_script(density: MovingDensity, part: int, population: Float[Tensor, "n k"]) -> str:
+    angle, axis, moved = part_motion(density.motions, part, population)
     size = density.densities.pixel_size_angstrom * (density.densities.box // 2)
     pivot = density.motions.pivots[part].cpu()
     low, high = (tuple(float(x) for x in pivot + size + sign * ARROW_ANGSTROM * axis.cpu()) for sign in (-1, 1))

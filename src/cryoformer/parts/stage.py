@@ -51,11 +51,17 @@ LEAST_OWN_GAIN = 2.0
 
 @dataclass(frozen=True)
 class FoundParts:
-    """Parts that explain images better than the network, and the latents as they tell them."""
+    """Parts that explain images better than the network, and the latents as they tell them.
+
+    Attributes:
+        population: latents of states drawn from the posteriors of all images: means are drawn in towards the middle,
+            and a motion from end to end is larger than theirs.
+    """
 
     density: MovingDensity
     latents: Float[Tensor, "n k"]
     covariance: Float[Tensor, "n k k"]
+    population: Float[Tensor, "e k"]
 
 
 class PartStage:
@@ -78,7 +84,7 @@ class PartStage:
         self.checkpoint = checkpoint
         self.images, self.network, self.log, self.seed = images, network, log, seed
         self.latents, self.covariance, self.occupancy, self.regions = latents, covariance, occupancy, regions
-        self.support = choose_states(latents, states, seed)
+        self.support = states_of_population(latents, covariance, states, seed)
         self.rows, self.held_out = (rows.to(images.device) for rows in split_held_out(images.part.images, seed))
 
     def run(self, most: int) -> FoundParts | None:
@@ -188,20 +194,21 @@ class PartStage:
             torch.stack([_masked_fsc(found, mask) for found, mask in zip(rounds.found, rounds.masks, strict=True)]),
             None if own is None else own[0],
         )
+        population = self.support[posterior.draws(LAST_DRAWS, self.seed).reshape(-1)]
         for part in range(len(density)):
-            self._tell(density.motions, part, latents, state)
-        return FoundParts(density, latents, covariance)
+            self._tell(density.motions, part, population, state)
+        return FoundParts(density, latents, covariance, population)
 
-    def _tell(self, motions: PartMotions, part: int, latents: Float[Tensor, "n k"], state: FitState) -> None:
+    def _tell(self, motions: PartMotions, part: int, population: Float[Tensor, "e k"], state: FitState) -> None:
         """How a part moves, and how well that is known."""
-        angle, axis, way = part_motion(motions, part, latents)
+        angle, axis, way = part_motion(motions, part, population)
         known = ""
         facts = {"degrees": angle, "angstrom": way, "axis": [round(x, 3) for x in axis.tolist()]}
         if state.of_halves is not None:
             halves = [replace(motions, coefficients=each) for each in state.of_halves]
-            error, way_error = motion_error(motions, halves, part, latents)
+            error, way_error = motion_error(motions, halves, part, population)
             known, facts = f" +- {error:.1f}", facts | {"error": error, "angstrom_error": way_error}
-            facts["halves_degrees"] = [part_motion(each, part, latents)[0] for each in halves]
+            facts["halves_degrees"] = [part_motion(each, part, population)[0] for each in halves]
         self.log.say(f"part {part + 1} turns by {angle:.0f}{known} degrees, its centre moves by {way:.0f} A")
         self.log.record(stage="part", part=part + 1, **facts)
 
@@ -229,6 +236,16 @@ class PartStage:
                     f"about each axis and {spread.shift:.1f} A along it from where latents put it"
                 )
         return found
+
+
+def states_of_population(
+    latents: Float[Tensor, "n k"], covariance: Float[Tensor, "n k k"], states: int, seed: int
+) -> Float[Tensor, "s k"]:
+    """Draws from the posteriors of random particles.
+
+    Their means are drawn in towards the middle and do not reach the ends of a motion.
+    """
+    return choose_states(gaussian_draws(latents, covariance, 1, seed), states, seed)
 
 
 def _masked_fsc(found: Backprojection, mask: Float[Tensor, "d d d"]) -> Float[Tensor, " s"]:

@@ -264,7 +264,8 @@ class Reconstruction:
         if parts is not None:
             save_tensors(self.paths.checkpoint("parts"), *parts.density.tensors())
             poses = torch.from_numpy(self.particles.rotations).float(), self.particles.shifts_angstrom
-            write_part_files(self.paths.volumes, self.paths.parts, parts.density, *poses, parts.latents.cpu())
+            told = parts.latents.cpu(), parts.population.cpu()
+            write_part_files(self.paths.volumes, self.paths.parts, parts.density, *poses, *told)
         tensors, facts = model_tensors(trained.model)
         facts |= {"conditioning": spread, "cut_short": trained.cut_short}
         save_tensors(self.paths.checkpoint("model"), tensors, facts)
