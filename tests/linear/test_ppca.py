@@ -58,6 +58,18 @@ def test_em_ends_when_it_gains_little_but_not_before_it_has_begun(moving) -> Non
     assert steps_made(moving, 4, tolerance=1e9) == 4
 
 
+def test_em_goes_on_from_components_that_are_known(moving, fitted) -> None:
+    mean = reconstruct_consensus(moving.images).volume
+    seen: list[float] = []
+    found = fit_ppca(
+        moving.images, mean, occupancy_mask(mean, PIXEL), 3, 40, 0, lambda _, state: seen.append(state.log_likelihood),
+        tolerance=0.02, start=fitted.basis[:1],
+    )  # fmt: skip
+    assert len(seen) < LEAST_STEPS
+    assert seen[0] > 0.5 * fitted.log_likelihood
+    assert found.log_likelihood > 0.9 * fitted.log_likelihood
+
+
 def test_em_ends_when_images_held_out_gain_nothing_any_more() -> None:
     still = simulate(100, noise=2.0, seed=6, moves=False)
     assert steps_made(still, 30, tolerance=0.0) < 25

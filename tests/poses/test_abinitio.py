@@ -203,8 +203,11 @@ def test_a_stopped_search_goes_on_to_the_same_end(exact: Path, tmp_path: Path, m
                 abinitio.AbInitio(images, findings, 0, log).run()
             findings = abinitio.Findings.at(findings.path)
             assert sorted(findings.arrays) == ["noise_start_0", "start_0"]
+            assert not findings.complete
         with RunLog(None) as log:
             abinitio.AbInitio(images, findings, 0, log).run()
+        # Of blobs in so few steps starts may agree or not.
+        assert findings.complete
         maps.append(findings.arrays["map"])
     torch.testing.assert_close(*maps)
 

@@ -28,7 +28,7 @@ def test_contrast_is_a_latent_of_its_own(moving: Simulated) -> None:
     contrast = 1 + 0.3 * torch.randn(len(moving.images), generator=torch.Generator().manual_seed(3))
     images = replace(moving.images, coefficients=contrast[:, None, None] * moving.images.coefficients)
     consensus = reconstruct_consensus(images)
-    for reference in moving_references(images.with_noise(consensus.noise_power), consensus, 16, 0):
+    for reference in moving_references(images.with_noise(consensus.noise_power), consensus, 16, 0, {}):
         assert reference.latents.shape[1] == reference.conformations + 1 == reference.density.components
         table = torch.stack([reference.latents[:, -1], contrast[reference.rows]])
         assert torch.corrcoef(table)[0, 1] > 0.8
@@ -37,7 +37,7 @@ def test_contrast_is_a_latent_of_its_own(moving: Simulated) -> None:
 def test_either_half_is_compared_with_its_own_density(moving: Simulated) -> None:
     consensus = reconstruct_consensus(moving.images)
     images = moving.images.with_noise(consensus.noise_power)
-    for references in (still_references(images, consensus), moving_references(images, consensus, 16, 0)):
+    for references in (still_references(images, consensus), moving_references(images, consensus, 16, 0, {})):
         first, second = references
         assert torch.equal(first.rows, images.half(0))
         assert torch.equal(second.rows, images.half(1))

@@ -42,9 +42,9 @@ LEAST_INFORMATION = 0.02
 # EM creeps where images say little of their latent. Steps grow as long as the likelihood does (Salakhutdinov & Roweis,
 # ICML 2003), from the plain step of 1, below the 2 at which EM stops to converge.
 STEP_GROWTH, LARGEST_STEP = 1.5, 1.9
-# It begins slowly, too: so many steps are made in any case. Then it ends when two in turn gain little, or when as many
-# have brought nothing for the images held out, one in HELD_OUT.
-LEAST_STEPS, PATIENCE = 10, 4
+# It begins slowly, too: so many steps are made in any case, fewer of components that were found before. Then it ends
+# when two in turn gain little, or when as many have brought nothing for the images held out, one in HELD_OUT.
+LEAST_STEPS, LEAST_STEPS_ON, PATIENCE = 10, 2, 4
 HELD_OUT = 10
 # Contrasts are expected to scatter by so much of their mean, at first, and by no more at any time.
 FIRST_SPREAD, LARGEST_SPREAD = 0.1, 0.5
@@ -118,19 +118,24 @@ def fit_ppca(
     *,
     contrast: bool = False,
     moving: Float[Tensor, "d d d"] | None = None,
+    start: Float[Tensor, "p d d d"] | None = None,
 ) -> PPCA:
     """EM from smooth random components. ``mean``, ``mask`` and the images share one (low) box.
 
     ``contrast``: whether the images' contrasts may differ. ``moving``: soft mask of what components may change of what
-    ``mask`` holds (None: all of it).
+    ``mask`` holds (None: all of it). ``start``: components of an earlier fit, in place of the first random ones.
 
     Stops after ``iterations`` steps, when two in turn gain less than the share ``tolerance`` of the log likelihood, or
     when a tenth of the images, which is held out, gains nothing any more: from there on noise is fitted. What that
     tenth likes best is kept, and makes one more step with all images.
     """
+    region = mask if moving is None else mask * moving
+    basis, least_steps = _random_basis(mean * mask, region, dimension, seed), LEAST_STEPS
+    if start is not None:
+        basis[: len(start)], least_steps = start.to(region) * region, LEAST_STEPS_ON
     state = PPCA(
         mean=mean * mask,
-        basis=_random_basis(mean * mask, mask if moving is None else mask * moving, dimension, seed),
+        basis=basis,
         latents=torch.zeros(len(images), dimension, device=images.device),
         covariance=torch.eye(dimension, device=images.device).expand(len(images), -1, -1),
         log_likelihood=0.0,
@@ -153,7 +158,7 @@ def fit_ppca(
         if report is not None:
             report(iteration, state)
         little = max(abs(gain), abs(last_gain)) < tolerance * abs(state.log_likelihood)
-        if iteration + 1 >= LEAST_STEPS and (little or iteration - best_at >= PATIENCE):
+        if iteration + 1 >= least_steps and (little or iteration - best_at >= PATIENCE):
             break
     state, equations = expectation(images, best[0])
     state, _ = maximisation(state, equations, mask, best[1], processes=part.processes, moving=moving)

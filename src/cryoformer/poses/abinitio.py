@@ -87,6 +87,11 @@ class Findings:
         return bool(self.facts["structure"]["found"]) and self.starts_agree and not self.turns_on_itself
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing is left to look for."""
+        return "structure" in self.facts and (not self.has_structure or "rotations" in self.arrays)
+
+    @property
     def turns_on_itself(self) -> bool:
         """Whether the map lies on itself in so many views that images cannot tell which of them they are."""
         return len(self.facts.get("views_alike", [])) >= MOST_ALIKE

@@ -78,12 +78,13 @@ def find_poses(
     with RunLog(None, texts=[out / "log.txt"]) as log:
         began, limit = time.monotonic(), seconds or math.inf
         findings = Findings.at(out / "abinitio.safetensors")
-        log.stage("reading images")
-        images = prepare_images(particles, out / "cache", settings)
-        AbInitio(
-            images, findings, settings.seed, log, symmetry, lambda: time.monotonic() - began > STARTS_SHARE * limit
-        ).run()
-        del images
+        if not findings.complete:
+            log.stage("reading images")
+            images = prepare_images(particles, out / "cache", settings)
+            AbInitio(
+                images, findings, settings.seed, log, symmetry, lambda: time.monotonic() - began > STARTS_SHARE * limit
+            ).run()
+            del images
         facts |= {"finished": True, "cryoformer": __version__, **findings.facts, "said": findings.sentence}
         if not findings.has_structure:
             write_json(out / RECORD, facts)

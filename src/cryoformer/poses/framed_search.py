@@ -25,8 +25,9 @@ def searched_poses(particles: Particles, settings: ImageSettings, out: Path, log
         InputError: the particles have no structure.
     """
     findings = Findings.at(out / "search.safetensors")
-    bare = replace(particles, rotations=np.tile(np.eye(3), (len(particles), 1, 1)))
-    AbInitio(prepare_images(bare, out / "cache", settings), findings, settings.seed, log).run()
+    if not findings.complete:
+        bare = replace(particles, rotations=np.tile(np.eye(3), (len(particles), 1, 1)))
+        AbInitio(prepare_images(bare, out / "cache", settings), findings, settings.seed, log).run()
     if not findings.has_structure:
         raise InputError(f"{particles.source}: {findings.sentence}")
     rotations = in_frame(findings.arrays["rotations"].double().numpy(), particles.rotations)

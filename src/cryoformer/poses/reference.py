@@ -53,8 +53,13 @@ def still_references(images: Images, consensus: Consensus) -> Iterator[PoseRefer
         yield PoseReference(density, rows, torch.zeros(len(rows), 0, device=images.device))
 
 
-def moving_references(images: Images, consensus: Consensus, first_box: int, seed: int) -> Iterator[PoseReference]:
-    """The linear subspace of either half, found at ``first_box``, its volumes then solved for at that of ``images``."""
+def moving_references(
+    images: Images, consensus: Consensus, first_box: int, seed: int, known: dict[int, Float[Tensor, "k d d d"]]
+) -> Iterator[PoseReference]:
+    """The linear subspace of either half, found at ``first_box``, its volumes then solved for at that of ``images``.
+
+    ``known``: components of either half at poses before, from which it is sought; they are replaced by those found.
+    """
     settings, low = PPCASettings(), images.crop(min(first_box, images.box))
     mask = fitted_occupancy(low, consensus)
     for number in (0, 1):
@@ -69,8 +74,10 @@ def moving_references(images: Images, consensus: Consensus, first_box: int, seed
             seed,
             tolerance=settings.tolerance,
             contrast=settings.contrast,
+            start=known.get(number),
         )
         found = read_others(low, found, drawn).informative()
+        known[number] = found.basis.cpu()
         if images.box > low.box:
             found = at_full_box(images, found, mean, resample_volume(mask, images.box), rows)
             # These volumes were found with the contrasts, of whatever mean, and have it in them.

@@ -10,7 +10,7 @@ the two and masked, so that half maps of the refined poses are as independent as
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ class Refinement:
         given_agreement: that of the poses given; both ``UNSEEN`` where not known.
         rounds: what every round found, as plain values.
         settled: whether there is nothing more to try.
+        components: of densities that vary, at poses before, of either half.
     """
 
     kept: Poses
@@ -120,11 +121,12 @@ class Refinement:
     given_agreement: float = UNSEEN
     settled: bool = False
     rounds: tuple[dict[str, Any], ...] = ()
+    components: dict[int, Float[Tensor, "k d d d"]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """As a checkpoint."""
-        facts = {name: value for name, value in vars(self).items() if name not in ("kept", "trial")}
-        tensors: dict[str, Tensor] = {}
+        facts = {name: value for name, value in vars(self).items() if name not in ("kept", "trial", "components")}
+        tensors = {f"components.{number}": basis for number, basis in self.components.items()}
         for name, poses in (("kept", self.kept), ("trial", self.trial)):
             # Both may be the same poses, which a file of tensors must not hold twice in one place.
             tensors |= {f"{name}.mean": poses.mean.clone(), f"{name}.covariance": poses.covariance.clone()}
@@ -137,7 +139,8 @@ class Refinement:
         tensors, facts = load_tensors(path)
         for name in ("kept", "trial"):
             facts[name] = Poses(tensors[f"{name}.mean"], tensors[f"{name}.covariance"], PosePrior(*facts[name]))
-        return Refinement(**facts | {"rounds": tuple(facts["rounds"])})
+        components = {number: tensors[name] for number in (0, 1) if (name := f"components.{number}") in tensors}
+        return Refinement(**facts | {"rounds": tuple(facts["rounds"]), "components": components})
 
 
 def refine_poses(
@@ -241,10 +244,12 @@ class _Round:
             after, said = self._larger(still, consensus)
             return after, f"worse than with a density that is still, whose poses stay; {said}"
         if so_far.changes:
-            trial = self._posteriors(consensus, partial(moving_references, first_box=FIRST_BOX, seed=self.seed))
+            known = dict(so_far.components)
+            references = partial(moving_references, first_box=FIRST_BOX, seed=self.seed, known=known)
+            trial = self._posteriors(consensus, references)
             done = sum(fact["moving"] and fact["box"] == box for fact in so_far.rounds) + 1
             changes = done < MOVING_ROUNDS and trial.improves and self._differ(trial.prior, so_far.trial.prior)
-            return replace(so_far, trial=trial, changes=changes), _errors_said(trial)
+            return replace(so_far, trial=trial, changes=changes, components=known), _errors_said(trial)
         trial = so_far.trial
         if box <= FIRST_BOX and (not trial.improves or agreement < so_far.given_agreement + LEAST_GAIN):
             kept = replace(trial, mean=torch.zeros_like(trial.mean))

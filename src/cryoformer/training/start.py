@@ -31,7 +31,7 @@ class Start:
         occupancy: soft mask of what can hold density.
         window: soft mask of what the network decodes.
         deviation: standard deviation of the density that the network is to give.
-        power: its power per shell 0 .. D / 2 - 1.
+        power: its power per shell 0 .. D / 2 - 1, for a network in the Fourier domain; None for others.
         latents, covariance: of every image; None where the network reads the images themselves.
         posterior: whether the latents are posterior means, of that covariance.
         contrast: of every image, where it is known.
@@ -41,7 +41,7 @@ class Start:
     occupancy: Float[Tensor, "d d d"]
     window: Float[Tensor, "d d d"]
     deviation: float
-    power: Float[Tensor, " s"]
+    power: Float[Tensor, " s"] | None
     latents: Float[Tensor, "n k"] | None
     covariance: Float[Tensor, "n k k"] | None
     posterior: bool
@@ -60,6 +60,7 @@ class Start:
         torch.manual_seed(config.seed)
         network = new_network(settings, box).to(consensus.device)
         if isinstance(network, FourierCryoFormer):
+            assert self.power is not None
             network.set_amplitude(torch.cat([self.power, self.power[-1:]]).sqrt())
         else:
             network.set_density_scale(self.deviation)
@@ -72,9 +73,9 @@ def ppca_start(
 ) -> Start:
     """Flexible (or occupied) points, and the latents of the linear subspace unless the network reads images."""
     if config.base:
-        deviation, power = float(linear.density_scale), _power(linear.basis)
+        deviation, power = float(linear.density_scale), _power(linear.basis, config)
     else:
-        deviation, power = _whole(consensus, linear.occupancy)
+        deviation, power = _whole(consensus, linear.occupancy, config)
     reads_images = config.model.encoder == "mlp"
     return Start(
         occupancy=linear.occupancy,
@@ -95,8 +96,9 @@ def unaided_start(images: Images, consensus: Consensus, config: TrainConfig, reg
     if occupancy is None:
         low = images.crop(min(config.subspace.box, images.box))
         occupancy = resample_volume(fitted_occupancy(low, consensus), images.box)
-    deviation, power = _whole(consensus.volume, occupancy)
+    deviation, power = _whole(consensus.volume, occupancy, config)
     share = VARYING_SHARE if config.base else 1.0
+    power = None if power is None else share**2 * power
     latents = covariance = None
     if config.model.encoder != "mlp":
         count, k = images.part.total, config.subspace.dimension
@@ -104,14 +106,14 @@ def unaided_start(images: Images, consensus: Consensus, config: TrainConfig, reg
         latents = torch.randn(count, k, generator=generator).to(images.device)
         covariance = torch.eye(k, device=images.device).repeat(count, 1, 1)
     window = regions.varying(occupancy)
-    return Start(occupancy, window, share * deviation, share**2 * power, latents, covariance, posterior=False)
+    return Start(occupancy, window, share * deviation, power, latents, covariance, posterior=False)
 
 
-def _whole(consensus: Tensor, occupancy: Tensor) -> tuple[float, Tensor]:
+def _whole(consensus: Tensor, occupancy: Tensor, config: TrainConfig) -> tuple[float, Tensor | None]:
     """Deviation and power of all density: without a static density the network has to give it, not only what varies."""
-    return float(consensus[occupancy > 0.5].std()), _power((consensus * occupancy)[None])
+    return float(consensus[occupancy > 0.5].std()), _power((consensus * occupancy)[None], config)
 
 
-def _power(volumes: Float[Tensor, "q d d d"]) -> Float[Tensor, " s"]:
-    """Summed power per shell."""
-    return shell_power(volumes).sum(dim=0)
+def _power(volumes: Float[Tensor, "q d d d"], config: TrainConfig) -> Float[Tensor, " s"] | None:
+    """Summed power per shell, where it is needed."""
+    return shell_power(volumes).sum(dim=0) if config.model.domain == "fourier" else None
