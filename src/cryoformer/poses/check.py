@@ -37,7 +37,7 @@ class PoseCheck:
     def sentence(self) -> str:
         """What that means, and what to do."""
         prior = self.found.prior
-        off = f"{math.degrees(prior.turn):.1f} degrees and {prior.shift:.1f} A"
+        off = f"{math.degrees(prior.turn):.1f} degrees about an axis and {prior.shift:.1f} A along one"
         agree = f"(FSC {self.agreement_refined:.3f} against {self.agreement:.3f}, mean over shells)"
         if self.are_off:
             return (
