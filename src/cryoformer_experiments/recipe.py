@@ -15,8 +15,8 @@ from cryoformer.errors import InputError
 
 SIZES = ("tiny", "everyday", "full")
 OURS = "cryoformer"
-MethodKind = Literal["cryoformer", "homogeneous", "subspace", "sfbp", "cryodrgn"]
-EPOCH_METHODS: tuple[MethodKind, ...] = ("cryoformer", "sfbp", "cryodrgn")
+MethodKind = Literal["cryoformer", "homogeneous", "subspace", "sfbp", "resmfn", "cryodrgn"]
+EPOCH_METHODS: tuple[MethodKind, ...] = ("cryoformer", "sfbp", "resmfn", "cryodrgn")
 """Methods that train in epochs: these share a time budget; the others take the time they take."""
 
 

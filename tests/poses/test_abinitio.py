@@ -162,14 +162,17 @@ def test_poses_from_nothing(exact: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(mrc.data[1:], volume[:0:-1], atol=1e-6)
 
 
-def test_a_global_search_keeps_the_frame_and_the_hand_of_poses_that_are_far_off(exact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("search", ["cone", "global"])
+def test_a_search_keeps_the_frame_and_the_hand_of_poses_that_are_far_off(
+    search: str, exact: Path, tmp_path: Path
+) -> None:
     known, generator = load_particles(exact), np.random.default_rng(3)
     axes = generator.normal(size=(len(known), 3))
     angles = np.radians(generator.uniform(45, 90, size=(len(known), 1)))
     turns = Rotation.from_rotvec(angles * axes / np.linalg.norm(axes, axis=1, keepdims=True)).as_matrix()
     (tmp_path / "far").mkdir()
     ParticleInput(exact).open().write_posed(replace(known, rotations=turns @ known.rotations), tmp_path / "far")
-    said = refine(ParticleInput(tmp_path / "far" / "particles.star"), tmp_path / "out", READING, search="global")
+    said = refine(ParticleInput(tmp_path / "far" / "particles.star"), tmp_path / "out", READING, search=search)
     assert "degrees from those given" in said
     assert json.loads((tmp_path / "out" / "refinement.json").read_text())["poses_changed"]
     found = load_particles(tmp_path / "out" / "particles.star")

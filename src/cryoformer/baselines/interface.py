@@ -29,6 +29,7 @@ METHODS = {
     "homogeneous": "cryoformer.baselines.homogeneous",
     "subspace": "cryoformer.baselines.subspace",
     "sfbp": "cryoformer.baselines.sfbp",
+    "resmfn": "cryoformer.baselines.resmfn",
     "cryodrgn": "cryoformer.baselines.cryodrgn",
 }
 

@@ -20,7 +20,9 @@ from cryoformer.cli.arguments import (
 
 @app.command
 def baseline(
-    method: Positional[Annotated[Literal["homogeneous", "subspace", "sfbp", "cryodrgn"], arg(metavar="METHOD")]],
+    method: Positional[
+        Annotated[Literal["homogeneous", "subspace", "sfbp", "resmfn", "cryodrgn"], arg(metavar="METHOD")]
+    ],
     particles: Positional[Annotated[Path, arg(metavar="PARTICLES")]],
     /,
     *,
@@ -39,7 +41,8 @@ def baseline(
 
     Args:
         method: homogeneous (back-projection), subspace (linear, kernel-regression volumes), sfbp (Sparse Fourier
-            Backpropagation), cryodrgn (your own installation).
+            Backpropagation), resmfn (residual multiplicative filters, rotations by gradient), cryodrgn (your own
+            installation).
         particles: Particle file with poses and CTF (.star, .cs), or images (.mrcs, .txt) with --poses and --ctf.
         out: Folder for the result.
         datadir: Folder to look for the image stacks in first.

@@ -8,6 +8,9 @@ r"""Poses and a map from images without poses.
 4. Views that the map cannot tell apart, because it came out more symmetric than the particle, are told apart in a
    wider band (:mod:`.mode_selection`).
 
+Where rough rotations are known (:mod:`.cone`) they take part in 1, 3 and 4, and one start is enough: it begins with the
+back-projection at these, which holds little but where particles are heavy, and says which way round, and which hand.
+
 What follows is the refinement of poses that are roughly known (:mod:`.rounds`), with the halves apart.
 """
 
@@ -27,6 +30,7 @@ from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.particles.repeats import between_images, shuffled
 from cryoformer.poses.background import background_power, particle_radius
+from cryoformer.poses.cone import Cone
 from cryoformer.poses.global_search import climb, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
@@ -123,6 +127,7 @@ class AbInitio:
 
     Args:
         over: whether the time for starts is over.
+        cone_degrees: how far rotations may be from those that images have, if these are not to be forgotten.
     """
 
     def __init__(
@@ -133,6 +138,7 @@ class AbInitio:
         log: RunLog,
         symmetry: str = "C1",
         over: Callable[[], bool] = lambda: False,
+        cone_degrees: float | None = None,
     ) -> None:
         box = min(BOX, images.box)
         size = particle_radius(images.crop(box))
@@ -142,6 +148,7 @@ class AbInitio:
         fill = min(1.0, max(LEAST_FILL, size / FILLED))
         self.first, self.second, self.third = (each.filled(fill, low.box / 2 - EDGE) for each in (FIRST, SECOND, THIRD))
         self.findings, self.seed, self.log, self.over = findings, seed, log, over
+        self.cone_degrees, self.starts = cone_degrees, STARTS if cone_degrees is None else 1
         self.group = rotation_group(symmetry)
         self.reach = REACH * low.box * low.pixel_size_angstrom
 
@@ -158,13 +165,13 @@ class AbInitio:
         rows = shuffled(images, np.random.default_rng(seed))
         held_out = between_images(rows, images, max(1, min(MOST_HELD_OUT, len(rows) // HELD_OUT)))
         parts = np.split(rows[: held_out + MOST_IMAGES], [held_out])
-        others, used = (BandImages.of(self._take(some)) for some in parts)
+        others, used = (BandImages.of(self._take(some), self.cone_degrees) for some in parts)
         shown = np.unique(images[np.sort(parts[1])], return_inverse=True)[1]
-        for number in range(STARTS):
+        for number in range(self.starts):
             name = f"start_{number}"
             if name in found.arrays or (number >= LEAST_STARTS and self.over()):
                 continue
-            self.log.stage(f"start {number + 1} of {STARTS}")
+            self.log.stage(f"start {number + 1} of {self.starts}")
             start = stochastic_map(
                 used, shown, self.first, self.reach, 1000 * seed + number, self.group, None, self.kept, self.log.advance
             )
@@ -230,7 +237,14 @@ class AbInitio:
         count = len(images)
         self.log.stage("searching all views")
         modes = search(
-            images, volume, shells, self.reach, self.seed, self.group, lambda done: self.log.advance(done / count)
+            images,
+            volume,
+            shells,
+            self.reach,
+            self.seed,
+            self.group,
+            self.cone_degrees,
+            lambda done: self.log.advance(done / count),
         )
         alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.group.double().numpy(), self.seed)
         if len(alike) >= MOST_ALIKE:
@@ -248,6 +262,8 @@ class AbInitio:
         ).trimmed(BEHIND)
         self.log.stage("telling views apart")
         modes = with_equivalents(modes, alike, images.pixel_size_angstrom)
+        if self.cone_degrees is not None:
+            modes = modes.within(Cone(images.rotations, self.cone_degrees))
         modes, volume = select_modes(
             images, modes, min(max(CHOICE_SHELLS, shells), images.box / 2 - 1), self.seed, self.group, self.log.advance
         )

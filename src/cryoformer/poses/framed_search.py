@@ -1,4 +1,8 @@
-"""Poses from nothing in the frame of poses that are known badly: which way round, and which hand, these do tell."""
+"""Poses from nothing, or from very little, in the frame of poses that are known badly.
+
+Which way round particles are, and which hand, these do tell: also where each of them may be wrong by any angle. Where
+none is wrong by more than some 90 degrees they take part in the search itself (:mod:`.cone`).
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +19,22 @@ from cryoformer.poses.map_alignment import MIRROR
 from cryoformer.progress import RunLog
 
 
-def searched_poses(particles: Particles, settings: ImageSettings, out: Path, log: RunLog) -> Particles:
-    """The particles at poses found from nothing, about the shifts given, in the frame and of the hand of those given.
+def searched_poses(
+    particles: Particles, settings: ImageSettings, out: Path, log: RunLog, cone_degrees: float | None = None
+) -> Particles:
+    """The particles at poses found about the shifts given, in the frame and of the hand of the rotations given.
 
     Args:
         out: folder for what was found so far, and for images that do not fit the memory.
+        cone_degrees: how far rotations are from those given at most; None: these say nothing else.
 
     Raises:
         InputError: the particles have no structure.
     """
     findings = Findings.at(out / "search.safetensors")
     if not findings.complete:
-        bare = replace(particles, rotations=np.tile(np.eye(3), (len(particles), 1, 1)))
-        AbInitio(prepare_images(bare, out / "cache", settings), findings, settings.seed, log).run()
+        images = prepare_images(particles, out / "cache", settings)
+        AbInitio(images, findings, settings.seed, log, cone_degrees=cone_degrees).run()
     if not findings.has_structure:
         raise InputError(f"{particles.source}: {findings.sentence}")
     rotations = in_frame(findings.arrays["rotations"].double().numpy(), particles.rotations)

@@ -17,6 +17,7 @@ from torch import Tensor
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.fourier import shift_phases
 from cryoformer.imaging.rotations import uniform_rotations
+from cryoformer.poses.cone import Cone
 from cryoformer.poses.matching import BandImages, score_tiles, shift_grid, views
 from cryoformer.poses.posterior import PosePrior, SlopedDensity, pose_steps, turned
 from cryoformer.poses.stochastic_em import shift_steps, view_count
@@ -31,6 +32,8 @@ CANDIDATES = 48
 APART_DEGREES = 22.0
 # A mode whose log likelihood is so far behind the best has no say.
 FAR_BEHIND = 12.0
+# And one whose log prior is so far behind that of another.
+FAR = 8.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ class PoseModes:
         image, mode = (self.log_likelihood > -torch.inf).nonzero().T
         return image, mode
 
+    def within(self, cone: Cone) -> "PoseModes":
+        """Without modes far outside of a cone, but for the best one where all are."""
+        prior = cone.log_prior_of_modes(self.rotations)
+        worst = prior < prior.masked_fill(self.log_likelihood == -torch.inf, -torch.inf).amax(dim=1, keepdim=True) - FAR
+        return replace(self, log_likelihood=self.log_likelihood.masked_fill(worst, -torch.inf))
+
     def trimmed(self, behind: float = FAR_BEHIND) -> "PoseModes":
         """Without modes that are far behind the best, those left packed to the front."""
         score = self.log_likelihood
@@ -83,6 +92,7 @@ def search(
     reach_angstrom: float,
     seed: int,
     group: Float[Tensor, "g 3 3"],
+    cone_degrees: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PoseModes:
     """The best places of a grid over all rotations and shifts for every image, apart from each other.
@@ -92,13 +102,14 @@ def search(
         volume: [z, y, x], of the box of the images.
         shells: the band that is compared.
         group: rotations that lay the map on itself; one of all views that are alike by them is searched.
+        cone_degrees: how far from those that images have rotations may be.
     """
     grid = torch.from_numpy(uniform_rotations(max(VIEWS, view_count(shells)), seed)).float()
     grid = grid[in_asymmetric_unit(grid, group)]
     shifts = shift_grid(*shift_steps(images.box * images.pixel_size_angstrom, reach_angstrom, shells, SHIFT_STEP))
     found, slices = list[PoseModes](), torch.empty(0)
     for rows, some in images.batches(images.every(SEARCH_BATCH)):
-        band = BandImages.of(some).band(shells)
+        band = BandImages.of(some, cone_degrees).band(shells)
         slices = slices if len(slices) else views(volume, band.plane, grid)
         found.append(_search(band, slices, grid, shifts))
         progress(int(rows[-1]) + 1)
@@ -111,7 +122,7 @@ def _search(
 ) -> PoseModes:
     n, count = len(images), min(CANDIDATES, len(grid))
     place, score = torch.empty(n, MODES, dtype=torch.long), torch.empty(n, MODES)
-    for tile in score_tiles(images, slices, shifts):
+    for tile in score_tiles(images, slices, grid, shifts):
         by_view, shift = tile.scores.max(dim=1)
         values, view = by_view.topk(count, dim=1)
         chosen, best = _apart(grid[view], values)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
+from cryoformer.poses.cone import Cone
 
 # Numbers in a tile of scores: it should stay in the cache from the product to the exponentials.
 TILE = 2**21
@@ -33,6 +34,7 @@ class BandImages:
         weight: W = C^2 / s^2.
         power: mean of |Y|^2 / s^2 over the images that these were taken from.
         side_angstrom: L, the side of the box.
+        cone: what is known of the rotations, if anything.
     """
 
     plane: SlicePlane
@@ -40,10 +42,11 @@ class BandImages:
     weight: Float[Tensor, "n m"]
     power: Float[Tensor, " m"]
     side_angstrom: float
+    cone: Cone | None = None
 
     @staticmethod
-    def of(images: FourierImages) -> "BandImages":
-        """All coefficients of images inside the Nyquist circle."""
+    def of(images: FourierImages, cone_degrees: float | None = None) -> "BandImages":
+        """All coefficients of images inside the Nyquist circle; with a cone, about the rotations that images have."""
         plane = SlicePlane.of_box(images.box, images.device)
         radius = torch.hypot(plane.kx, plane.ky)
         order = radius.argsort(stable=True)[1:]
@@ -53,7 +56,8 @@ class BandImages:
         data = plane.take(images.coefficients)
         power = data.abs().square().mean(dim=0) / variance
         data, weight = data * (ctf / variance), ctf.square() / variance
-        return BandImages(plane, data, weight, power, images.box * images.pixel_size_angstrom)
+        cone = None if cone_degrees is None else Cone(images.rotations, cone_degrees)
+        return BandImages(plane, data, weight, power, images.box * images.pixel_size_angstrom, cone)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -76,7 +80,8 @@ class BandImages:
 
     def take(self, rows: Int[Tensor, " b"]) -> "BandImages":
         """These images."""
-        return replace(self, data=self.data[rows], weight=self.weight[rows])
+        cone = None if self.cone is None else self.cone.take(rows)
+        return replace(self, data=self.data[rows], weight=self.weight[rows], cone=cone)
 
     def phases(self, shifts_angstrom: Float[Tensor, "*t 2"]) -> Complex[Tensor, "*t m"]:
         """exp(2 pi i k.d / L): factors that take a shift of d out of an image."""
@@ -114,9 +119,12 @@ class ScoreTile:
 
 
 def score_tiles(
-    images: BandImages, slices: Complex[Tensor, "r m"], shifts: Float[Tensor, "t 2"]
+    images: BandImages, slices: Complex[Tensor, "r m"], rotations: Float[Tensor, "r 3 3"], shifts: Float[Tensor, "t 2"]
 ) -> Iterator[ScoreTile]:
-    """l_i(r, d) of all images, some at a time; a tile's memory is used again for the next one."""
+    """l_i(r, d) of all images, some at a time; a tile's memory is used again for the next one.
+
+    Where something is known of the rotations, their log prior is added.
+    """
     number, count = len(shifts), len(slices)
     tile = max(1, min(len(images), TILE // (number * count)))
     columns, power = torch.view_as_real(slices).flatten(1).T.contiguous(), slices.abs().square().T.contiguous()
@@ -126,4 +134,7 @@ def score_tiles(
         rows = some.shifted(shifts)
         scores = torch.mm(rows, columns, out=buffer[: len(rows)]).view(len(some), number, count)
         scores.mul_(2).sub_((some.weight @ power)[:, None])
+        if images.cone is not None:
+            rows_here = torch.arange(start, start + len(some), device=slices.device)
+            scores.add_(images.cone.take(rows_here).log_prior(rotations)[:, None])
         yield ScoreTile(start, scores, rows, some.weight)

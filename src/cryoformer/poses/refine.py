@@ -18,6 +18,7 @@ from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.images.settings import ImageSettings
 from cryoformer.memory import check_memory
 from cryoformer.particles import check_count, check_images
+from cryoformer.poses.cone import LEAST, MOST
 from cryoformer.poses.framed_search import searched_poses
 from cryoformer.poses.rounds import Poses, Refinement, refine_poses
 from cryoformer.poses.symmetry import rotation_group
@@ -26,10 +27,17 @@ from cryoformer.progress import RunLog
 RECORD = "refinement.json"
 POSTERIORS = "poses.npz"
 SEARCH = "search.safetensors"
+# Of rough poses, unless an angle is given: a right angle leaves 18 % of all rotations.
+FARTHEST = 90.0
 
 
 def refine(
-    source: ParticleInput, out: Path, settings: ImageSettings, search: str = "local", symmetry: str = "C1"
+    source: ParticleInput,
+    out: Path,
+    settings: ImageSettings,
+    search: str = "local",
+    symmetry: str = "C1",
+    cone_degrees: float | None = None,
 ) -> str:
     """Refine the poses of all particles of ``source`` into the folder ``out``; returns one sentence on what was found.
 
@@ -39,22 +47,24 @@ def refine(
 
     Args:
         search: "local" looks near the poses given. "global" finds poses from nothing (:mod:`.abinitio`); of those given
-            it keeps the frame and the hand, which images do not say, so that they may be off by far.
+            it keeps the frame and the hand, which images do not say, so that they may be off by far. "cone" finds them
+            among all that are no farther from those given than some angle.
         symmetry: point group of the particles.
+        cone_degrees: that angle, :data:`FARTHEST` if it is not given.
 
     Raises:
         InputError: anything wrong with the files, or a folder that holds something else.
     """
     usable_device(settings.device)
-    group = rotation_group(symmetry)
-    if search == "global" and len(group) > 1:
-        raise InputError(f"--search global --symmetry {symmetry}: not both; give --symmetry to cryoformer abinitio")
+    group, cone, far = rotation_group(symmetry), _cone(search, cone_degrees), search != "local"
+    if far and len(group) > 1:
+        raise InputError(f"--search {search} --symmetry {symmetry}: not both; give --symmetry to cryoformer abinitio")
     record, checkpoint = out / RECORD, out / "checkpoint.safetensors"
     check_output(out)
     listed = source.open()
     particles = listed.read()
     asked = {**settings.model_dump(mode="json"), "fingerprint": particles.fingerprint}
-    asked |= {"search": search, "symmetry": symmetry}
+    asked |= {"search": search, "symmetry": symmetry} | ({} if cone is None else {"cone": cone})
     earlier = _earlier(out, asked)
     target = listed.posed_path(out)
     if earlier.get("finished"):
@@ -67,9 +77,10 @@ def refine(
     write_json(record, facts | {"finished": False})
     with RunLog(None, texts=[out / "log.txt"]) as log:
         near = particles
-        if search == "global":
-            near = searched_poses(particles, settings, out, log)
-        found = refine_poses(near, settings, out / "cache", checkpoint, log, group)
+        if far:
+            near = searched_poses(particles, settings, out, log, cone)
+        # In a search all images are compared with one map.
+        found = refine_poses(near, settings, out / "cache", checkpoint, log, group, independent=not far)
         log.say(f"done in {log.elapsed / 60:.1f} min")
     posed = found.kept.applied(near)
     listed.write_posed(posed, out)
@@ -77,18 +88,36 @@ def refine(
     shifts = posed.shifts_angstrom - particles.shifts_angstrom
     write_npz(out / POSTERIORS, turn_radians=turns, shift_angstrom=shifts, covariance=found.kept.covariance.numpy())
     moved = {
-        "poses_changed": search == "global" or bool(found.kept.mean.any()),
+        "poses_changed": far or bool(found.kept.mean.any()),
         "median_turn_degrees": float(np.degrees(np.median(np.linalg.norm(turns, axis=1)))),
     }
     write_json(record, facts | {"finished": True, **_result(found), **moved})
     checkpoint.unlink()
     (out / SEARCH).unlink(missing_ok=True)
     shutil.rmtree(out / "cache", ignore_errors=True)
-    if search == "global":
+    if far:
         turn, shift = found.kept.unknown
-        far = f"new poses are {moved['median_turn_degrees']:.1f} degrees from those given (median)"
-        return f"{target}: {far}; {turn:.2f} degrees and {shift:.2f} A remain unknown"
+        moved_by = f"new poses are {moved['median_turn_degrees']:.1f} degrees from those given (median)"
+        return f"{target}: {moved_by}; {turn:.2f} degrees and {shift:.2f} A remain unknown"
     return f"{target}: {_sentence(found.kept)}"
+
+
+def _cone(search: str, degrees: float | None) -> float | None:
+    """The angle of a cone, where one is asked for.
+
+    Raises:
+        InputError: an angle that cannot be, or one that another search does not ask for.
+    """
+    if search != "cone":
+        if degrees is not None:
+            raise InputError(f"--cone {degrees:g} --search {search}: the angle is that of --search cone; leave one out")
+        return None
+    angle = FARTHEST if degrees is None else degrees
+    if not LEAST <= angle <= MOST:
+        raise InputError(
+            f"--cone {angle:g}: expected {LEAST:g} to {MOST:g} degrees; smaller errors are those of --search local"
+        )
+    return angle
 
 
 def _earlier(out: Path, asked: dict[str, Any]) -> dict[str, Any]:

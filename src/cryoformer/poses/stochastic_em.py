@@ -165,13 +165,15 @@ class NoiseShare:
         self.share = torch.where(count > 0, torch.lerp(self.share, found, pace), self.share)
 
 
-def expectation(images: BandImages, slices: Complex[Tensor, "r m"], shifts: Float[Tensor, "t 2"]) -> Batch:
+def expectation(
+    images: BandImages, slices: Complex[Tensor, "r m"], rotations: Float[Tensor, "r 3 3"], shifts: Float[Tensor, "t 2"]
+) -> Batch:
     """Posteriors of all images over views and shifts, and the sums for the next map."""
     r, m = slices.shape
     right, left = torch.zeros(r, 2 * m), torch.zeros(r, m)
     best, marginal = (torch.empty(len(images)) for _ in range(2))
     place = torch.empty(len(images), dtype=torch.long)
-    for tile in score_tiles(images, slices, shifts):
+    for tile in score_tiles(images, slices, rotations, shifts):
         b, t, _ = tile.scores.shape
         here = slice(tile.start, tile.start + b)
         flat = tile.scores.view(b, -1)
@@ -284,14 +286,14 @@ def stochastic_map(
         batch = images.take(torch.from_numpy(rows)).band(shells)
         batch = batch.with_less_noise(noise.of(batch))
         if volume is None or (start is None and step < 2):
-            rotations = _even_rotations(len(rows), generator)
+            rotations = _even_rotations(len(rows), generator) if batch.cone is None else batch.cone.given
             sums[half].add(batch.plane, rotations, batch.data, batch.weight)
         else:
             rotations = _even_rotations(max(LEAST_VIEWS, view_count(marching.fill * shells)), generator)
             rotations = rotations[in_asymmetric_unit(rotations, group)]
             shifts = shift_grid(*shift_steps(images.side_angstrom, reach_angstrom, shells))
             slices = views(volume, batch.plane, rotations)
-            found = expectation(batch, slices, shifts)
+            found = expectation(batch, slices, rotations, shifts)
             # A half is added to in every second step.
             share = max(2 * FORGET, 2 / (step + 1)) if step > 6 else 0.5
             noise.update(batch, found.explained(slices), share)
