@@ -9,7 +9,7 @@ lets the network give all of sigma: that is b = 0 and a window over all occupied
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from cryoformer.images.fourier_images import FourierImages
-from cryoformer.imaging.fourier import shells
+from cryoformer.imaging.fourier import shells, shift_phases
 from cryoformer.imaging.grids import filter_shells, grid_points, sample_volume
 from cryoformer.imaging.projection import splat_project
 from cryoformer.model.cryoformer import CryoFormer
@@ -111,18 +111,27 @@ class ConformationModel:
     ) -> Complex[Tensor, "i d h"]:
         """What the network adds for these latents (or whatever its encoder reads), as the images show it.
 
+        With an orientation encoder at the poses that this reads, else at those that the images have.
+
         Args:
             network: :meth:`stage_network`, perhaps wrapped for several processes.
             state: which of the inputs each image shows; None: one input an image.
             still: a density at the points that all images share, to be left out.
         """
+        shifts = None
+        if self.network.orientation is not None:
+            rotations, shifts = self.network.orientation(inputs)
+            images = replace(images, rotations=rotations)
         if network is None:
             density = self.decode(points, inputs)
         else:
             density = network(inputs, images.views()).float() * points.window
         density = density if still is None else density - still
         # Not density[state]: threads would add up its gradient in any order.
-        return self.project(points, density if state is None else density.index_select(0, state), images)
+        seen = self.project(points, density if state is None else density.index_select(0, state), images)
+        if shifts is None:
+            return seen
+        return seen * shift_phases(images.scale[:, None] * shifts, images.box, images.pixel_size_angstrom)
 
     def project(
         self, points: DecodedPoints, density: Float[Tensor, "b p"], images: FourierImages

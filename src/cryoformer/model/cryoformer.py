@@ -2,12 +2,13 @@ r"""CryoFormer: density sigma(x; i) at points x of an image's molecule (paper fi
 
     phi(x) = SpatialFeatures(x)            once per set of points
     F_D(i) = DeformationEncoder(input i)   once per image; the input is a latent, or the image itself
+    R, t   = OrientationEncoder(image i)   only if poses are not to stay as they were given
     Q(i)   = QueryDecoder(F_D(i))          once per image
     sigma(x; i) = density_scale * head(phi(x), Q(i))
 
 Points are [p, 3] in (x, y, z), as fractions of the box: 0.5 is the box centre (voxel D // 2), so a point at r Angstrom
-from it is at r / (D a) + 0.5. The density lives in the molecule's own frame: poses, projection and CTF are the matter
-of :mod:`cryoformer.imaging`.
+from it is at r / (D a) + 0.5. The density lives in the molecule's own frame: projection and CTF are the matter of
+:mod:`cryoformer.imaging`.
 """
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cryoformer.model.decoder import QueryDecoder
 from cryoformer.model.density_heads import ConcatenateHead, PointHead, TokenHead
-from cryoformer.model.encoders import DeformationEncoder, LinearDeformation
+from cryoformer.model.encoders import DeformationEncoder, LinearDeformation, OrientationEncoder
 from cryoformer.model.model_config import ModelConfig
 from cryoformer.model.registry import DECODERS, ENCODERS
 from cryoformer.model.sparse_encoding import EncodingMatrix
@@ -36,6 +37,7 @@ class CryoFormer(nn.Module):
         self.config, self.box = config, box
         self.spatial = SpatialFeatures(config, box)
         self.encoder = _encoder(config, box)
+        self.orientation = _orientation(config, box) if config.orientation == "encoder" else None
         start = self.spatial.mean_and_spread()
         self.decoder: QueryDecoder | None = None
         if config.decoder == "transformer":
@@ -119,6 +121,11 @@ class CryoFormer(nn.Module):
         tables = [p for name, p in self.named_parameters() if name.endswith("encoding.table")]
         others = [p for name, p in self.named_parameters() if not name.endswith("encoding.table")]
         return {"tables": tables, "networks": others}
+
+
+def _orientation(config: ModelConfig, box: int) -> OrientationEncoder:
+    pixels = (config.image_box or box) ** 2
+    return OrientationEncoder(pixels, config.encoder_layers, config.encoder_width, config.encoder_residual)
 
 
 def _encoder(config: ModelConfig, box: int) -> nn.Module:

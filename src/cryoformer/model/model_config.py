@@ -8,6 +8,7 @@ from cryoformer.model.registry import DECODERS, ENCODERS
 
 DomainName = Literal["real", "fourier"]
 SpatialAttentionName = Literal["point", "token"]
+OrientationName = Literal["given", "encoder"]
 CrossAttentionValues = Literal["both", "deformation", "queries"]
 SpatialEncodingName = Literal["hash", "positional"]
 
@@ -16,6 +17,7 @@ _CHOICES = {
     "spatial_attention": get_args(SpatialAttentionName),
     "cross_attention_values": get_args(CrossAttentionValues),
     "spatial_encoding": get_args(SpatialEncodingName),
+    "orientation": get_args(OrientationName),
 }
 ENCODER_NAMES = ("latent", "mlp", "linear")
 DECODER_NAMES = ("transformer", "concatenate")
@@ -85,6 +87,9 @@ class ModelConfig:
     encoder_residual: bool = True  #: identity skips around the hidden layers; False: the paper's plain MLP
     latent_dimension: int = 8
 
+    #: "encoder": the paper's orientation encoder, which reads the pose of an image from it (needs "mlp" as the encoder)
+    orientation: OrientationName = "given"
+
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
@@ -112,6 +117,11 @@ class ModelConfig:
             raise InputError(
                 f"model setting domain = 'fourier' with decoder = {self.decoder!r}, spatial_attention = "
                 f"{self.spatial_attention!r}: expected decoder = 'transformer' and spatial_attention = 'point'"
+            )
+        if self.orientation == "encoder" and (self.encoder != "mlp" or self.domain != "real"):
+            raise InputError(
+                f"model setting orientation = 'encoder' with encoder = {self.encoder!r}, domain = {self.domain!r}: "
+                "expected encoder = 'mlp' and domain = 'real', as with --preset paper"
             )
         if self.image_box is not None and self.image_box < 2:
             raise InputError(f"model setting image_box = {self.image_box}: expected 2 or more pixels")

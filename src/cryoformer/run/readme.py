@@ -9,6 +9,7 @@ config.yaml          what the run was made of: particle file, command, every set
 log.txt              everything the run said, with the seconds since it began
 latents.npz          mean [n, k] and covariance [n, k, k] of every particle's latent, outlier_score [n] (how badly it
                      fits, in standard deviations), in the order of the particle file
+poses.npz            where an orientation encoder read poses: these (rotations and shifts_angstrom)
 parts.csv            where there are parts that move: the pose of each in every particle
 rows.npy             which rows of the particle file were used, where not all of them were
 metrics.jsonl        one line of JSON for each stage and epoch

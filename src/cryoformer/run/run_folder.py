@@ -5,6 +5,7 @@ latents.npz                       mean [n, k], covariance [n, k, k], outlier_sco
 rows.npy                          rows of the particle file, where not all of them are used
 metrics.jsonl                     a line per epoch and per stage
 parts.csv                         pose of every part in every particle, where there are parts
+poses.npz                         rotations [n, 3, 3] and shifts_angstrom [n, 2] of ``model.orientation: encoder``
 log.txt, README.txt               what the run said, and what lies in the folder
 checkpoints/consensus.safetensors  stage A      checkpoints/subspace.safetensors   stage B, where there is one
 checkpoints/training.safetensors   where training stands
@@ -13,6 +14,7 @@ checkpoints/parts_stage.safetensors  where the fit of parts stands
 checkpoints/parts.safetensors      parts that move, where images like them better than the network
 checkpoints/image_encoder.safetensors  the pose-blind encoder of ``model.encoder: mlp``, which the finished model
                                    replaces by a linear map from latents
+checkpoints/poses.safetensors      the same as the run goes on with them
 volumes/consensus.mrc, occupancy.mrc, flexible.mrc; still.mrc and part_1.mrc ... where there are parts
 """
 
@@ -60,6 +62,10 @@ class RunPaths:
         return self.root / "parts.csv"
 
     @property
+    def poses(self) -> Path:
+        return self.root / "poses.npz"
+
+    @property
     def rows(self) -> Path:
         return self.root / "rows.npy"
 
@@ -88,7 +94,7 @@ class RunPaths:
         return self.root / "checkpoints"
 
     def checkpoint(self, name: str) -> Path:
-        """``consensus``, ``subspace``, ``training``, ``parts_stage``, ``model``, ``parts`` or ``image_encoder``."""
+        """``consensus``, ``subspace``, ``training``, ``parts_stage``, ``model``, ``parts``, ``poses`` ..."""
         return self.checkpoints / f"{name}.safetensors"
 
     @property

@@ -23,7 +23,7 @@ from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.communication import Processes
 from cryoformer.decode.factory import model_tensors
 from cryoformer.errors import InputError
-from cryoformer.files import write_mrc_volume, write_text
+from cryoformer.files import write_mrc_volume, write_npz, write_text
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.streamed import prepare_images
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
@@ -41,6 +41,7 @@ from cryoformer.run.run_folder import RunPaths
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import KnownLatents
 from cryoformer.training.held_out_filter import split_held_out
+from cryoformer.training.orientation import ReadPoses
 from cryoformer.training.schedule import CoarseToFine
 from cryoformer.training.start import Start, ppca_start, unaided_start
 from cryoformer.training.state import TrainingState
@@ -101,6 +102,8 @@ class Reconstruction:
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
             assert trained.covariance is not None
+            if self.processes.of_first(self.paths.checkpoint("poses").exists()):
+                as_seen = images = self._read_poses(as_seen)
             points = trained.model.points(trained.model.box)
             spread = conditioning(trained.model, points, KnownLatents(trained.latents))
             parts = self._parts(images, trained, start)
@@ -233,6 +236,13 @@ class Reconstruction:
             checkpoint=self.paths.checkpoint("parts_stage"),
         )
         return stage.run(settings.parts)
+
+    def _read_poses(self, images: Images) -> Images:
+        """The images at the poses of the orientation encoder, which are written."""
+        poses = ReadPoses(**load_tensors(self.paths.checkpoint("poses"), images.device)[0])
+        shifts = self.particles.shifts_angstrom + poses.shifts.double().cpu().numpy()
+        write_npz(self.paths.poses, rotations=poses.rotations.double().cpu().numpy(), shifts_angstrom=shifts)
+        return poses.applied(images)
 
     def _outliers(self, as_seen: Images, trained: TrainingState, parts: FoundParts | None) -> Float[Tensor, " n"]:
         """How badly each image fits; ``as_seen`` know nothing of their contrasts."""

@@ -46,7 +46,8 @@ def encoder_latents(
     linear.basis.copy_(basis.view_as(linear.basis))
     decoded = copy.deepcopy(network)
     decoded.encoder = linear
-    decoded.config = replace(network.config, encoder="linear", latent_dimension=scores.shape[1])
+    decoded.orientation = None
+    decoded.config = replace(network.config, encoder="linear", latent_dimension=scores.shape[1], orientation="given")
     return EncoderLatents(decoded, scores.to(weight.dtype), share)
 
 

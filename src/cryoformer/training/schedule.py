@@ -17,6 +17,7 @@ from cryoformer.progress import RunLog
 from cryoformer.training.conditioning import conditioning
 from cryoformer.training.encoder_inputs import EncoderInputs, FreeLatents, ImageInputs, KnownLatents
 from cryoformer.training.encoder_latents import encoder_latents
+from cryoformer.training.orientation import in_memory, pretrain, read_poses
 from cryoformer.training.shared_states import MOST_IMAGES_PER_STATE
 from cryoformer.training.start import Start
 from cryoformer.training.state import TrainingState
@@ -49,6 +50,8 @@ class CoarseToFine:
         else:
             model = start.model(consensus.local, images.pixel_size_angstrom, self.config)
             self.state = TrainingState(model, start.latents, start.covariance)
+            model.network.to(images.device)
+            self._pretrain()
         self.state.model.network.to(images.device)
         for number in range(self.state.stage, len(stages)):
             self._stage(stages[number:], number, len(stages))
@@ -56,6 +59,17 @@ class CoarseToFine:
                 self.state.begin(number + 1)
                 self._save()
         return self.state
+
+    def _pretrain(self) -> None:
+        """The orientation encoder, where there is one, on the poses given."""
+        encoder, conditions = self.state.model.network.orientation, self._conditions()
+        if encoder is None:
+            return
+        assert isinstance(conditions, ImageInputs)
+        self.log.stage("orientation encoder")
+        epochs, error = pretrain(encoder, conditions, in_memory(self.images), self.config.seed, self.log.advance)
+        self.log.record(stage="orientation", epochs=epochs, error=round(error, 4))
+        self.log.say(f"orientation encoder: {epochs} epochs on the poses given, mean squared error {error:.3f}")
 
     def _stage(self, left: list[Stage], number: int, count: int) -> None:
         """The first of the stages that are left."""
@@ -115,6 +129,10 @@ class CoarseToFine:
             encoder = model.network.encoder.state_dict()
             facts = {"model": dict(vars(model.network.config))}
             save_tensors(self.checkpoints / "image_encoder.safetensors", encoder, facts)
+        if (orientation := model.network.orientation) is not None:
+            poses = read_poses(orientation, conditions)
+            save_tensors(self.checkpoints / "poses.safetensors", dict(vars(poses)), {})
+            self.images = poses.applied(self.images)
         found = encoder_latents(model.network, conditions, self.config.subspace.dimension, self.log.advance)
         model.network, self.state.latents = found.network, found.latents
         dimension = found.latents.shape[1]

@@ -170,6 +170,11 @@ def _check_together(config: TrainConfig) -> None:
             "setting images_per_state: only images with known latents share a decoded density, and only in real space; "
             "expected 1, or nothing"
         )
+    if config.model.orientation == "encoder" and (config.base or config.decode != "occupied" or config.devices > 1):
+        raise InputError(
+            "setting model.orientation: 'encoder' needs base: false, decode: occupied and one process, since what is "
+            "made at the poses given is of no use to it; take --preset paper"
+        )
     if config.latents == "free" and config.devices > 1:
         raise InputError("setting devices: free latents (latents: free) are learnt in one process; expected 1")
 
