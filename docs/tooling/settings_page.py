@@ -77,7 +77,9 @@ def _command(name: str, function: Callable[..., Any]) -> str:
             rows.append(f"| `{places[-1]}` | {_cell(text)} | |")
         elif dataclasses.is_dataclass(parameter.default):
             group = type(parameter.default)
-            inner, each = get_type_hints(group, include_extras=True), _docstring(group.__doc__ or "", "Attributes")[1]
+            inner, each = get_type_hints(group, include_extras=True), dict[str, str]()
+            for kind in reversed(group.__mro__[:-1]):
+                each |= _docstring(kind.__doc__ or "", "Attributes")[1]
             rows += [_option(f.name, inner[f.name], f.default, each.get(f.name, "")) for f in dataclasses.fields(group)]
         else:
             rows.append(_option(parameter.name, hint, parameter.default, text))

@@ -14,6 +14,7 @@ from cryoformer.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.images.settings import ImageSettings
 
 RunPath = Positional[Annotated[Path, arg(metavar="RUN")]]
@@ -80,31 +81,73 @@ class ImageOptions:
 
 
 @dataclass(frozen=True)
-class RowOptions:
-    """Which particles of the file are used (all, if nothing is given), and where their images are.
+class UnposedOptions:
+    """Where the images of a particle file are, and their CTF, where it does not say so itself.
 
     Attributes:
         datadir: Folder to look for the image stacks in first.
-        poses: cryoDRGN's poses.pkl, for images without poses.
         ctf: cryoDRGN's ctf.pkl, for images without CTF.
         no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
+    """
+
+    datadir: OptionalFolder = None
+    ctf: OptionalFile = None
+    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+    def of(self, particles: Path) -> "ParticleInput":
+        """A particle file with what was given here."""
+        from cryoformer.formats.particle_input import ParticleInput
+
+        return ParticleInput(particles, **vars(self))
+
+
+@dataclass(frozen=True)
+class SourceOptions(UnposedOptions):
+    """Where the images of a particle file are, their poses and their CTF, where it does not say so itself.
+
+    Attributes:
+        poses: cryoDRGN's poses.pkl, for images without poses.
+    """
+
+    poses: OptionalFile = None
+
+
+@dataclass(frozen=True)
+class RowOptions(SourceOptions):
+    """Which particles of the file are used (all, if nothing is given), and where their images are.
+
+    Attributes:
         ind: Rows to use, counted from 0: .npy, .txt with one a line, or cryoDRGN's .pkl.
         random: How many particles to draw at random.
         half: Half-set to use, as the file has it, or by the seed.
     """
 
-    datadir: OptionalFolder = None
-    poses: OptionalFile = None
-    ctf: OptionalFile = None
-    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     ind: OptionalFile = None
     random: Annotated[int | None, optional("N")] = None
     half: Annotated[int | None, optional("1|2")] = None
 
 
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where the particles of a run are, if no longer where they were.
+
+    Attributes:
+        particles: Particle file of the run, where it is no longer found.
+        datadir: Folder to look for the image stacks in first.
+    """
+
+    particles: OptionalFile = None
+    datadir: OptionalFolder = None
+
+
 Reading = Annotated[ImageOptions, tyro.conf.arg(name="image"), tyro.conf.OmitArgPrefixes]
 Rows = Annotated[RowOptions, tyro.conf.arg(name="particle"), tyro.conf.OmitArgPrefixes]
+Source = Annotated[SourceOptions, tyro.conf.arg(name="particle"), tyro.conf.OmitArgPrefixes]
+Unposed = Annotated[UnposedOptions, tyro.conf.arg(name="particle"), tyro.conf.OmitArgPrefixes]
+Place = Annotated[PlaceOptions, tyro.conf.arg(name="place"), tyro.conf.OmitArgPrefixes]
 NOTHING_GIVEN = ImageOptions()
+AS_IT_IS = SourceOptions()
+WHERE_IT_WAS = PlaceOptions()
 
 app = tyro.extras.SubcommandApp()
 

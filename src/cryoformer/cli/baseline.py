@@ -1,19 +1,21 @@
 """Other methods on the same particles: ``baseline``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
 from cryoformer.cli.arguments import (
+    AS_IT_IS,
     NOTHING_GIVEN,
     OptionalFile,
-    OptionalFolder,
     OutFolder,
     Reading,
     Settings,
+    Source,
     app,
+    optional,
     parse_settings,
 )
 
@@ -27,12 +29,9 @@ def baseline(
     /,
     *,
     out: OutFolder,
-    datadir: OptionalFolder = None,
-    poses: OptionalFile = None,
-    ctf: OptionalFile = None,
-    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    half: Annotated[int | None, arg(metavar="1|2")] = None,
-    max_minutes: Annotated[float | None, arg(metavar="M", help_behavior_hint="")] = None,
+    half: Annotated[int | None, optional("1|2")] = None,
+    max_minutes: Annotated[float | None, optional("M")] = None,
+    source: Source = AS_IT_IS,
     reading: Reading = NOTHING_GIVEN,
     executable: OptionalFile = None,
     settings: Settings = (),
@@ -45,24 +44,19 @@ def baseline(
             installation).
         particles: Particle file with poses and CTF (.star, .cs), or images (.mrcs, .txt) with --poses and --ctf.
         out: Folder for the result.
-        datadir: Folder to look for the image stacks in first.
-        poses: cryoDRGN's poses.pkl, for images without poses.
-        ctf: cryoDRGN's ctf.pkl, for images without CTF.
-        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
         half: Half-set to use, as the file has it, or by the seed.
         max_minutes: Time limit; methods that train in epochs then stop and keep what they have.
+        source: Where its images are, and what belongs to them.
         reading: How images are read.
         executable: cryoDRGN's command, where it is not on the PATH.
         settings: Settings of the method, such as --set epochs=50.
     """
     from cryoformer.baselines.folder import fit_baseline
-    from cryoformer.formats.particle_input import ParticleInput
 
     values = parse_settings(settings) | ({} if executable is None else {"executable": str(executable)})
-    source = ParticleInput(particles, datadir, poses, ctf, half=half, no_ctf=no_ctf)
     found = fit_baseline(
         method,
-        source,
+        replace(source.of(particles), half=half),
         out,
         max_minutes=max_minutes,
         reading=reading.settings(),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, app, optional
+from cryoformer.cli.arguments import WHERE_IT_WAS, OptionalFile, OptionalFolder, OutFolder, Place, app, optional
 from cryoformer.errors import InputError
 
 
@@ -17,7 +17,7 @@ def downsample(
     box: Annotated[int, arg(metavar="D")],
     out: OutFolder,
     dtype: Literal["float16", "float32"] | None = None,
-    per_file: Annotated[int | None, arg(metavar="N")] = None,
+    per_file: Annotated[int | None, optional("N")] = None,
     datadir: OptionalFolder = None,
 ) -> None:
     """Fourier-crop every image to a smaller box, with the particle file that goes with it.
@@ -60,16 +60,15 @@ def select(
     *,
     out: Annotated[Path, arg(metavar="FILE", aliases=("-o",))],
     cluster: UseAppendAction[tuple[int, ...]] = (),
-    latent_box: Annotated[str | None, arg(metavar="MIN1,MAX1,...")] = None,
-    name: Annotated[str | None, arg(metavar="NAME")] = None,
+    latent_box: Annotated[str | None, optional("MIN1,MAX1,...")] = None,
+    name: Annotated[str | None, optional("NAME")] = None,
     drop_outliers: Annotated[bool, FlagCreatePairsOff] = False,
     outliers_above: Annotated[float | None, optional("S")] = None,
     ind: OptionalFile = None,
-    random: Annotated[int | None, arg(metavar="N")] = None,
-    half: Annotated[int | None, arg(metavar="1|2")] = None,
+    random: Annotated[int | None, optional("N")] = None,
+    half: Annotated[int | None, optional("1|2")] = None,
     seed: Annotated[int, arg(metavar="K")] = 0,
-    particles: OptionalFile = None,
-    datadir: OptionalFolder = None,
+    where: Place = WHERE_IT_WAS,
 ) -> None:
     """Write some particles, of a run or of a particle file, with every column of the file they came from.
 
@@ -89,8 +88,7 @@ def select(
         random: How many to draw at random.
         half: Half-set, as the file has it, or by the seed.
         seed: Seed of what is drawn.
-        particles: Particle file of the run, where it is no longer found.
-        datadir: Folder to look for the image stacks in first.
+        where: Where the particles of the run, and the image stacks, are.
     """
     from cryoformer.formats.choose import choose_rows
     from cryoformer.formats.load import open_particle_file
@@ -103,18 +101,16 @@ def select(
 
         above = DROP_ABOVE if drop_outliers and outliers_above is None else outliers_above
         criteria = LatentCriteria(tuple(cluster), latent_box, name, above)
-        file, rows = select_of_run(
-            source, criteria, ind=ind, random=random, half=half, seed=seed, particles=particles, datadir=datadir
-        )
+        file, rows = select_of_run(source, criteria, ind=ind, random=random, half=half, seed=seed, **vars(where))
         if out.suffix.lower() == ".csv":
-            print(f"{write_table(source, rows, out, particles, datadir)} ({len(rows)} particles)")
+            print(f"{write_table(source, rows, out, where.particles, where.datadir)} ({len(rows)} particles)")
             return
     elif cluster or latent_box is not None or name is not None or drop_outliers or outliers_above is not None:
         raise InputError(
             f"{source}: --cluster, --latent-box, --name and --drop-outliers select particles of a run; give its folder"
         )
     else:
-        file = open_particle_file(source, datadir)
+        file = open_particle_file(source, where.datadir)
         images = reference_numbers(file.references) if half is not None and file.lists_images else None
         rows = choose_rows(len(file), file.half_set, ind=ind, random=random, half=half, seed=seed, images=images)
     print(f"{write_selection(file, rows, out)} ({len(rows)} particles)")

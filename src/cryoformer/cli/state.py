@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, RunPath, app, load_latents, optional
+from cryoformer.cli.arguments import WHERE_IT_WAS, OutFolder, Place, RunPath, app, load_latents, optional
 from cryoformer.errors import InputError
 
 
@@ -19,8 +19,7 @@ def state(
     at: Annotated[str | None, optional("Z1,Z2,...|FILE")] = None,
     density_peak: Annotated[int | None, optional("N")] = None,
     min_weight: Annotated[float, arg(metavar="W")] = 0.01,
-    particles: OptionalFile = None,
-    datadir: OptionalFolder = None,
+    where: Place = WHERE_IT_WAS,
 ) -> None:
     """Make one state's maps from its own images: half maps, FSC, local resolution, and its particles with weights.
 
@@ -34,8 +33,7 @@ def state(
             .npy file with one point of the latent space.
         density_peak: The n-th highest peak of the landscape (from 1).
         min_weight: Particles that count less than this (the one that counts most: 1) are left out of the particle file.
-        particles: Particle file of the run, where it is no longer found.
-        datadir: Folder to look for the image stacks in first.
+        where: Where the particles of the run are, if no longer where they were.
     """
     if sum(given is not None for given in (cluster, at, density_peak)) != 1:
         raise InputError("say which state: give one of --cluster N, --at Z1,Z2,... and --density-peak N")
@@ -52,4 +50,4 @@ def state(
         place = at_latent(finished, load_latents(Path(at), finished.latents.shape[1], "--at")[0])
     else:
         place = at_coordinates(finished, read_place(at or ""))
-    print(write_state(finished, place, out, min_weight=min_weight, particles=particles, datadir=datadir))
+    print(write_state(finished, place, out, min_weight=min_weight, **vars(where)))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, OutFolder, RunPath, app
+from cryoformer.cli.arguments import WHERE_IT_WAS, OutFolder, Place, RunPath, app
 
 
 @app.command
@@ -14,8 +14,7 @@ def subtract(
     *,
     part: Annotated[int, arg(metavar="M")],
     out: OutFolder,
-    particles: OptionalFile = None,
-    datadir: OptionalFolder = None,
+    where: Place = WHERE_IT_WAS,
 ) -> None:
     """Write the particles of one part that moves: the rest taken off the images, the part in their middle, its poses.
 
@@ -25,9 +24,8 @@ def subtract(
         run: Folder of a run that has parts.
         part: Which part, from 1.
         out: Folder for particles.star and particles.mrcs.
-        particles: Particle file of the run, where it is no longer found.
-        datadir: Folder to look for the image stacks in first.
+        where: Where the particles of the run are, if no longer where they were.
     """
     from cryoformer.run.subtract import subtract as run_subtract
 
-    print(run_subtract(run, part, out, particles, datadir))
+    print(run_subtract(run, part, out, where.particles, where.datadir))

@@ -92,11 +92,10 @@ def train(
         rows: Which particles of the file are used (all, if nothing is given), and where their images are.
         reading: How images are read, and where the work is done.
     """
-    from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.run.train import train as run
 
     result = run(
-        ParticleInput(particles, rows.datadir, rows.poses, rows.ctf, rows.ind, rows.random, rows.half, rows.no_ctf),
+        rows.of(particles),
         out,
         recipe=training.recipe,
         preset=training.preset,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import NOTHING_GIVEN, OptionalFile, OptionalFolder, Reading, app
+from cryoformer.cli.arguments import AS_IT_IS, NOTHING_GIVEN, OptionalFile, OptionalFolder, Reading, Source, app
 
 
 @app.command
@@ -20,10 +20,7 @@ def validate(
     halves: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     preset: Literal["quick", "same"] = "quick",
     particles: OptionalFile = None,
-    datadir: OptionalFolder = None,
-    poses: OptionalFile = None,
-    ctf: OptionalFile = None,
-    no_ctf: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    source: Source = AS_IT_IS,
     reading: Reading = NOTHING_GIVEN,
 ) -> None:
     """Test whether structure, motion and uncertainty are real: against particles that do not move, and pure noise.
@@ -39,19 +36,14 @@ def validate(
         halves: Also train two runs on half of the particles each, and compare their states (likewise).
         preset: Settings of the runs that --full and --halves train: quick, or the same as the run's.
         particles: Particle file of the run, where it is no longer found.
-        datadir: Folder to look for the image stacks in first.
-        poses: cryoDRGN's poses.pkl, for images without poses.
-        ctf: cryoDRGN's ctf.pkl, for images without CTF.
-        no_ctf: The images have no CTF, or are corrected for it: take it as 1, whatever the file says.
+        source: Where the images are, and what belongs to them.
         reading: How images are read. A run keeps the settings that it has; the seed is that of the tests.
     """
-    from cryoformer.formats.particle_input import ParticleInput
     from cryoformer.validate.validate import VALIDATION_FILE, ValidateOptions
     from cryoformer.validate.validate import validate as run_validation
 
-    source = ParticleInput(particles or path, datadir, poses, ctf, no_ctf=no_ctf)
     options = ValidateOptions(nulls, truth, full, halves, preset, reading.seed or 0, reading.given())
-    found = run_validation(path, options, source)
+    found = run_validation(path, options, source.of(particles or path))
     for name, test in found.items():
         if isinstance(test, dict):
             print(f"{name}: {test['verdict']}. {test['sentence']}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app
+from cryoformer.cli.arguments import WHERE_IT_WAS, Place, RunPath, app
 from cryoformer.cli.extras import need
 
 
@@ -18,8 +18,7 @@ def view(
     port: Annotated[int, arg(metavar="N")] = 0,
     token: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None,
     open_browser: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    particles: OptionalFile = None,
-    datadir: OptionalFolder = None,
+    where: Place = WHERE_IT_WAS,
 ) -> None:
     """Look at a run: move over the landscape of states and see the density change; select and export particles.
 
@@ -32,8 +31,7 @@ def view(
             still open finds the viewer again after a restart. Others on this machine may see it among the processes;
             the environment variable CRYOFORMER_VIEW_TOKEN says it to nobody.
         open_browser: Open the address in the default browser.
-        particles: Particle file of the run, where it is no longer found.
-        datadir: Folder to look for the image stacks in first.
+        where: Where the particles of the run are, if no longer where they were.
     """
     need("view", "view")
     from cryoformer.explore.view.server import serve
@@ -48,4 +46,4 @@ def view(
             webbrowser.open(address)
 
     secret = token or os.environ.get("CRYOFORMER_VIEW_TOKEN")
-    serve(Session(open_run(run), particles, datadir), port, announce, secret)
+    serve(Session(open_run(run), where.particles, where.datadir), port, announce, secret)

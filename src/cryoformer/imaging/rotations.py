@@ -9,7 +9,6 @@ cryoDRGN stores in ``poses.pkl``.
 import math
 
 import numpy as np
-import roma
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -32,6 +31,9 @@ def rotation_from_6d(vectors: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batc
 
     The first three numbers give the first column, the next three the plane of the second.
     """
+    # Imported here: it brings in the compiler of PyTorch, a second that commands without networks can do without.
+    import roma
+
     columns = vectors.reshape(*vectors.shape[:-1], 2, 3).transpose(-1, -2)
     return roma.special_gramschmidt(columns)
 
