@@ -2,13 +2,15 @@
 
 import shutil
 
+import mrcfile
 import numpy as np
 import pytest
 
 from cryoformer.errors import InputError
 from cryoformer.formats import load_particles
 from cryoformer.formats.convert import convert
-from cryoformer.formats.fingerprint import difference, fingerprint
+from cryoformer.formats.downsample import crop_images
+from cryoformer.formats.fingerprint import _mark, difference, fingerprint, pixel_marks
 from cryoformer.formats.load import open_particle_file
 from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.formats.select import write_selection
@@ -31,7 +33,8 @@ def project(dataset):
 def recorded(project, **given) -> dict:
     """What a run in the project's folder writes down."""
     source = ParticleInput(project / "Refine3D" / "job012" / "run_data.star", **given)
-    return source.facts() | {"fingerprint": source.load(0).fingerprint}
+    particles = source.load(0)
+    return source.facts() | {"fingerprint": particles.fingerprint | {"pixels": pixel_marks(particles)}}
 
 
 def test_a_project_that_has_moved(project):
@@ -114,6 +117,51 @@ def test_paths_digits_and_formats_are_no_difference(dataset, tmp_path):
     assert difference(before, fingerprint(load_particles(moved))) == ""
     convert(dataset.path, tmp_path / "other.cs", invert="no")
     assert difference(before, fingerprint(load_particles(tmp_path / "other.cs"))) == ""
+
+
+@pytest.fixture
+def stacks(project):
+    """The stacks of the project written anew with their images changed so."""
+
+    def change(function) -> None:
+        for path in (project / "first.mrcs", project / "sub" / "second.mrcs"):
+            images = function(mrcfile.read(path))
+            with mrcfile.new(path, overwrite=True) as mrc:
+                mrc.set_data(images)
+                mrc.set_image_stack()
+                mrc.voxel_size = 1.5
+
+    return change
+
+
+def test_a_stack_that_was_written_anew(project, stacks):
+    """The particle file is the same: only the pixels say that its rows are other particles by now."""
+    facts = recorded(project)
+    stacks(lambda images: images[::-1])
+    with pytest.raises(InputError, match=r"has other pixels in row 2 \(4 of 5 rows looked at\)"):
+        reopen(project / "RUN", facts)
+
+
+def test_other_numbers_for_the_same_pixels(project, stacks):
+    """Scaled, in another format and cropped to fewer pixels, images are still the same."""
+    facts = recorded(project)
+    stacks(lambda images: (100 * images + 7).astype(np.int16))
+    assert len(reopen(project / "RUN", facts).read(project / "none.npy")) == 5
+
+
+def test_a_smaller_stack_of_the_same_particles(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((3, 32, 32)).astype(np.float32)
+    marks = [bytes(_mark(some[0])) for some in (images, crop_images(images, 24), images[1:])]
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_stacks_that_are_not_here_are_not_asked(project):
+    """Rows can be selected from a run where its images are not."""
+    facts = recorded(project)
+    (project / "first.mrcs").unlink()
+    (project / "sub" / "second.mrcs").write_bytes(b"cut short")
+    assert len(reopen(project / "RUN", facts).file) == 5
 
 
 def test_runs_without_a_fingerprint_are_opened_by_place(project):

@@ -42,6 +42,22 @@ def test_noise_and_offsets_are_not_hot(dataset, caplog):
     assert not caplog.records
 
 
+def test_copies_of_an_image_in_another_stack(dataset, caplog):
+    """Rows that name different images of the same pixels: no table tells, but halves would share them."""
+    stacks = larger(dataset).stacks
+    stacks["sub/second.mrcs"][:2] = stacks["first.mrcs"][:2]
+    check_images(load_particles(dataset.write()))
+    assert "2 of 5 images hold the same pixels as another one (row 4 as row 3): copies" in caplog.text
+
+
+def test_rows_of_one_image_are_no_copies(dataset, caplog):
+    larger(dataset).particles["rlnImageName"] = "1@first.mrcs"
+    particles = load_particles(dataset.write())
+    caplog.clear()
+    check_images(particles)
+    assert not caplog.records
+
+
 def test_distance_of_the_farthest_pixel():
     image = np.zeros((1, 10, 10), dtype=np.float32)
     image[0] = np.resize([1.0, -1.0], (10, 10))

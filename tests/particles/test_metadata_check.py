@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -66,6 +67,8 @@ def test_optics_that_cannot_be(particles, name, value, said):
         ({"defocus_u_angstrom": 700.0, "defocus_v_angstrom": 690.0}, "in nanometres?"),
         ({"defocus_u_angstrom": 0.0, "defocus_v_angstrom": 0.0}, "was its CTF not estimated?"),
         ({"defocus_u_angstrom": 2e5}, "more than 15 micrometres"),
+        ({"defocus_v_angstrom": 5000.0}, "less than half of the other one"),
+        ({"spherical_aberration_mm": 0.0027}, "in metres?"),
     ],
 )
 def test_optics_that_are_not_likely(particles, values, said, caplog):
@@ -146,6 +149,38 @@ def test_lopsided_halves(particles, caplog):
     caplog.clear()
     check_metadata(replace(some, half_set=1 + np.arange(300) % 2))
     assert not caplog.records
+
+
+def test_one_angle_in_radians(dataset, caplog):
+    particles = dataset.particles
+    dataset.particles = pd.concat([particles] * 12, ignore_index=True)
+    for number, name in enumerate(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")):
+        dataset.particles[name] = np.random.default_rng(number).uniform(1, 179, 60)
+    load_particles(dataset.write())
+    assert "in radians" not in caplog.text
+    dataset.particles["rlnAngleTilt"] = np.radians(dataset.particles["rlnAngleTilt"])
+    load_particles(dataset.write())
+    assert "the largest rlnAngleTilt is 3." in caplog.text
+    assert "in radians? Degrees are expected" in caplog.text
+
+
+def test_what_a_file_says_twice_and_not_alike(dataset, caplog):
+    dataset.particles["rlnOriginX"] = dataset.particles["rlnOriginXAngst"] / 1.5
+    dataset.particles["rlnImagePixelSize"] = [1.52, 1.5, 1.52, 1.5, 1.5]
+    load_particles(dataset.write())
+    assert "is used" not in caplog.text
+    assert "are used" not in caplog.text
+    dataset.particles.loc[2, "rlnOriginX"] = 30.0
+    dataset.particles.loc[1, "rlnImagePixelSize"] = 3.0
+    load_particles(dataset.write())
+    assert "row 3: rlnOriginX is 30 pixels, rlnOriginXAngst is 3 A (1 rows do not agree)" in caplog.text
+    assert "row 2: rlnImagePixelSize is 3 in the particle table and 1.5 in data_optics" in caplog.text
+
+
+def test_a_group_that_is_no_whole_number(dataset):
+    dataset.particles["rlnOpticsGroup"] = [3.0, 7.0, 3.5, 7.0, 7.0]
+    with pytest.raises(InputError, match=r"row 3: rlnOpticsGroup is 3\.5, expected a whole number"):
+        load_particles(dataset.write())
 
 
 def test_columns_are_named(dataset, caplog):

@@ -1,7 +1,10 @@
 """Rows of one image belong to one half, however they are written and however the halves come about."""
 
+import os
+
 import numpy as np
 import pytest
+import starfile
 import torch
 
 from cryoformer.formats import load_particles
@@ -38,6 +41,16 @@ def test_one_image_under_two_spellings(dataset):
     particles = load_particles(dataset.write())
     np.testing.assert_array_equal(image_numbers(particles), [0, 1, 2, 3, 4] * 2)
     np.testing.assert_array_equal(reference_numbers(open_particle_file(dataset.path).references), [0, 1, 2, 3, 4] * 2)
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_one_image_under_two_names_of_its_file(dataset, link):
+    dataset.write_stacks()
+    link(dataset.folder / "first.mrcs", dataset.folder / "other.mrcs")
+    dataset.particles["rlnImageName"] = ["2@first.mrcs", "2@other.mrcs", "1@first.mrcs", "1@other.mrcs", "3@first.mrcs"]
+    dataset.stacks["other.mrcs"] = dataset.stacks["first.mrcs"]
+    starfile.write({"optics": dataset.optics, "particles": dataset.particles}, dataset.path)
+    assert image_numbers(load_particles(dataset.path)).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_images_of_one_index_in_two_stacks_are_two(dataset):

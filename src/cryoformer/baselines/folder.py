@@ -23,6 +23,7 @@ from cryoformer.decode.volume_source import Decode, VolumeSource
 from cryoformer.device import usable_device
 from cryoformer.errors import InputError
 from cryoformer.files import check_empty, check_output, write_json, write_npz
+from cryoformer.formats.fingerprint import pixel_marks
 from cryoformer.formats.particle_input import ParticleInput, reopen
 from cryoformer.images.fourier_images import Images
 from cryoformer.images.settings import ImageSettings
@@ -75,7 +76,7 @@ def fit_baseline(
             "method": method,
             "settings": checked.model_dump(mode="json"),
             "input": source.facts(),
-            "fingerprint": particles.fingerprint,
+            "fingerprint": particles.fingerprint and particles.fingerprint | {"pixels": pixel_marks(particles)},
             "rows": None if particles.rows is None else len(particles.rows),
             "reading": reading.model_dump(mode="json"),
             "max_minutes": max_minutes,

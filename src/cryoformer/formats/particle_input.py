@@ -10,7 +10,7 @@ import numpy as np
 
 from cryoformer.errors import InputError
 from cryoformer.formats.choose import choose_rows
-from cryoformer.formats.fingerprint import difference, rows_fingerprint
+from cryoformer.formats.fingerprint import changed_pixels, difference, rows_fingerprint
 from cryoformer.formats.load import load_particles, open_particle_file
 from cryoformer.formats.particle_file import ParticleFile
 from cryoformer.particles import Particles
@@ -147,13 +147,23 @@ def reopen(
     for place in there:
         source = replace(recorded, particles=place)
         file = source.open()
-        others[place] = difference(known, rows_fingerprint(file.references)) if "rows" in known else ""
+        others[place] = _other(known, file)
         if not others[place]:
             if place != recorded.particles:
                 logger.info("%s: its particles are those of %s", root, place)
             return Reopened(source, file, known)
     place, other = next(iter(others.items()))
     raise InputError(f"{place}: is not the file that {root} was trained on: it {other}; {PUT_BACK}")
+
+
+def _other(known: dict[str, Any], file: ParticleFile) -> str:
+    """How a file differs from the one that a run recorded; "" if it does not, as far as the run says."""
+    if "rows" not in known:
+        return ""
+    references = file.references
+    return difference(known, rows_fingerprint(references)) or changed_pixels(
+        known.get("pixels", {}), references, file.path, file.datadir
+    )
 
 
 def _places(root: Path, path: Path) -> list[Path]:

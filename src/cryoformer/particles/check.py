@@ -3,7 +3,7 @@
 import logging
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 
 from cryoformer.errors import InputError
 from cryoformer.imaging.background import background_mask
@@ -43,7 +43,8 @@ def check_images(
 ) -> None:
     """Read every image once, in disk order with bounded memory, and look for those that cannot be used.
 
-    One warning says which have pixels far beyond all others (hot pixels, X-rays, the edge of a micrograph).
+    One warning says which have pixels far beyond all others (hot pixels, X-rays, the edge of a micrograph), and one
+    which hold the very pixels of another image: copies, of which no table tells.
 
     Args:
         normalise: whether the background of every image is to be normalised. Otherwise it may be constant, as in
@@ -58,8 +59,10 @@ def check_images(
     broken: list[int] = []
     flat: list[int] = []
     hot: dict[int, float] = {}
+    hashes = np.empty(len(particles), dtype=np.int64)
     for rows, images in stacks.chunks(chunk_bytes):
         finite = finite_images(images)
+        hashes[rows] = [hash(image.tobytes()) for image in images]
         looked_at = images[:, background_mask(images.shape[-1])] if normalise else images.reshape(len(images), -1)
         broken += rows[~finite].tolist()
         flat += rows[finite & (looked_at.min(axis=1) == looked_at.max(axis=1))].tolist()
@@ -86,6 +89,23 @@ def check_images(
             "%s: %d of %d images have pixels more than %.0f standard deviations from their median (up to %.3g; hot "
             "pixels?), which spoil maps: row %s; remove these rows, or extract with the pixels replaced",
             particles.source, len(hot), len(particles), HOT_DEVIATIONS, max(hot.values()), rows_text,
+        )  # fmt: skip
+    _warn_of_copies(particles, hashes, rows_before)
+
+
+def _warn_of_copies(particles: Particles, hashes: Int[np.ndarray, " n"], rows_before: int) -> None:
+    """Rows of different images whose pixels are the same; rows that name one image twice are known already."""
+    images = image_numbers(particles)
+    first_of_image = np.unique(images, return_index=True)[1]
+    some = hashes[first_of_image]
+    _, first, number = np.unique(some, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(first[number] != np.arange(len(some)))
+    if len(copies):
+        row, original = first_of_image[copies[0]], first_of_image[first[number[copies[0]]]]
+        logger.warning(
+            "%s: %d of %d images hold the same pixels as another one (row %d as row %d): copies, which may come to lie "
+            "in both halves; remove them",
+            particles.source, len(copies), len(some), rows_before + row + 1, rows_before + original + 1,
         )  # fmt: skip
 
 

@@ -93,6 +93,9 @@ def _optics(particles: Particles, called: Mapping[str, str]) -> Iterator[Finding
     cs = ctf["spherical_aberration_mm"]
     yield Finding(where((cs < -10) | (cs > 20)), called["cs"], cs, " mm",
                   "in micrometres or Angstrom? Millimetres are expected, such as 2.7")  # fmt: skip
+    yield Finding(where((np.abs(cs) > 5e-4) & (np.abs(cs) < 5e-3)), called["cs"], cs, " mm",
+                  "in metres? Millimetres are expected, such as 2.7 (this is fine behind a corrector)",
+                  fatal=False)  # fmt: skip
     yield Finding(where((contrast < 0) | (contrast >= 1)), called["contrast"], contrast, "",
                   "in percent? A fraction from 0 to below 1 is expected, such as 0.1")  # fmt: skip
     largest, smallest = np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v))
@@ -112,6 +115,10 @@ def _optics(particles: Particles, called: Mapping[str, str]) -> Iterator[Finding
                   fatal=False)  # fmt: skip
     yield Finding(where((largest > 1.5e5) & (largest <= 1e6)), called["defocus"], u, " A",
                   "that is more than 15 micrometres; not in Angstrom?", fatal=False)  # fmt: skip
+    likely = ~negative & (smallest >= 50) & (largest <= 1.5e5)
+    yield Finding(where(likely & (largest - smallest > np.maximum(3000, 0.5 * largest))), called["defocus"],
+                  np.where(u < v, u, v), " A", "less than half of the other one; in another unit, or a column shifted?",
+                  fatal=False)  # fmt: skip
     angle = ctf["defocus_angle_degrees"]
     yield Finding(where(np.abs(angle) > 361), called["defocus_angle"], angle, " degrees",
                   "no angle; a column shifted, or degrees where radians are meant?")  # fmt: skip

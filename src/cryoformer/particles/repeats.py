@@ -18,11 +18,11 @@ from cryoformer.particles.references import ImageReferences
 def image_numbers(particles: Particles) -> Int[np.ndarray, " n"]:
     """The image of each row, numbered from 0 by first appearance; rows of one image have one number.
 
-    Stacks are told apart by where they lie, if they are open, else by how the file writes their paths. Particles that
-    do not say which images they are have one each.
+    Stacks are told apart by the files that they are, if they are open, else by how their paths are written. Particles
+    that do not say which images they are have one each.
     """
     if particles.stacks is not None:
-        places = [str(header.path.resolve()) for header in particles.stacks.headers]
+        places = [_file(header.path) for header in particles.stacks.headers]
         return _numbered(places, particles.stacks.stack_of_row, particles.stacks.index_of_row)
     if particles.references is None:
         return np.arange(len(particles))
@@ -33,6 +33,12 @@ def reference_numbers(references: ImageReferences) -> Int[np.ndarray, " n"]:
     """The same of references alone."""
     places = [os.path.normpath(Path(path)) for path in references.paths]
     return _numbered(places, references.path_of_row, references.index_of_row)
+
+
+def _file(path: Path) -> str:
+    """The same for all names of a file, links of either kind included."""
+    status = path.stat()
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _numbered(

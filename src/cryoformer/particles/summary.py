@@ -22,6 +22,10 @@ def summary(particles: Particles) -> Iterator[str]:
     else:
         low, high = np.percentile(defocus, [1, 99])
         yield f"defocus: {low:.2f} to {high:.2f} um (but for a hundredth at both ends)"
+    done = int(particles.premultiplied.sum())
+    if done:
+        which = "all" if done == len(particles) else f"{done:,}"
+        yield f"{which} images were multiplied by their CTF, as the file says"
     if not particles.posed:
         yield "poses: none; cryoformer abinitio finds them"
     else:

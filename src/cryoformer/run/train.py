@@ -12,6 +12,7 @@ from cryoformer import __version__
 from cryoformer.communication import Processes
 from cryoformer.errors import InputError
 from cryoformer.files import check_output, write_npy
+from cryoformer.formats.fingerprint import pixel_marks
 from cryoformer.formats.particle_input import ParticleInput, Reopened, reopen
 from cryoformer.images.shard import Shard
 from cryoformer.linear.regions import read_regions
@@ -87,7 +88,7 @@ def train(
             processes.agree(partial(_check_images, particles, config.normalise, processes))
         try:
             if not resume:
-                facts = _facts(source, particles.fingerprint, preset, max_minutes, config)
+                facts = _facts(source, particles, preset, max_minutes, config)
                 processes.on_first(partial(_begin, paths, particles, facts))
             run = Reconstruction(paths, particles, config, max_minutes, fabric, said=said, log_file=log_file)
             verdict = run.run()
@@ -166,13 +167,14 @@ def _settings_of(paths: RunPaths, given: ParticleInput) -> tuple[TrainConfig, Re
 
 
 def _facts(
-    source: ParticleInput, record: dict[str, Any] | None, preset: str, max_minutes: float | None, config: TrainConfig
+    source: ParticleInput, particles: Particles, preset: str, max_minutes: float | None, config: TrainConfig
 ) -> dict[str, Any]:
+    record = particles.fingerprint
     return {
         "cryoformer": __version__,
         "command": " ".join(["cryoformer", *sys.argv[1:]]),
         **source.facts(),
-        "fingerprint": record,
+        "fingerprint": record and record | {"pixels": pixel_marks(particles)},
         "preset": preset,
         "max_minutes": max_minutes,
         "settings": config.model_dump(mode="json"),

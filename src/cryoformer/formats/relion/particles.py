@@ -31,8 +31,9 @@ CTF_COLUMNS = (
     "rlnAmplitudeContrast",
 )
 
-# Higher aberrations and anisotropic magnification, with the value at which they do nothing.
+# Higher aberrations, anisotropic magnification and dimming, with the value at which they do nothing.
 UNMODELLED = {
+    "rlnCtfScalefactor": 1.0,
     "rlnBeamTiltX": 0.0,
     "rlnBeamTiltY": 0.0,
     "rlnOddZernike": 0.0,
@@ -114,13 +115,19 @@ def rotations(table: RelionTable) -> Float[np.ndarray, "n 3 3"]:
     angles = np.stack([table.numbers(name) for name in POSE_COLUMNS], axis=1)
     for number, name in enumerate(POSE_COLUMNS):
         table.check_range(name, np.abs(angles[:, number]) <= LARGEST_ANGLE, "an angle in degrees (a column shifted?)")
-    largest = np.abs(angles).max()
-    if len(table) >= MANY and 0 < largest <= 2 * np.pi and len(np.unique(angles)) > 3:
+    largest = np.abs(angles).max(axis=0)
+    if len(table) >= MANY and 0 < largest.max() <= 2 * np.pi and len(np.unique(angles)) > 3:
         row = int(np.abs(angles).max(axis=1).argmax())
         raise InputError(
-            f"{table.source}: the largest of all angles is {largest:.4g} (row {row + 1}), as if "
+            f"{table.source}: the largest of all angles is {largest.max():.4g} (row {row + 1}), as if "
             f"{', '.join(POSE_COLUMNS)} were in radians; expected degrees; correct the file"
         )
+    for number, name in enumerate(POSE_COLUMNS):
+        if len(table) >= MANY and 0 < largest[number] <= 2 * np.pi and len(np.unique(angles[:, number])) > MANY // 2:
+            logger.warning(
+                "%s: the largest %s is %.4g, and other angles are larger: in radians? Degrees are expected",
+                table.source, name, largest[number],
+            )  # fmt: skip
     return matrix_from_euler(angles)
 
 
@@ -172,12 +179,28 @@ def shifts_angstrom(table: RelionTable, pixel_sizes: Float[np.ndarray, " n"]) ->
     for axis in "XY":
         if table.has(f"rlnOrigin{axis}Angst"):
             origins.append(table.numbers(f"rlnOrigin{axis}Angst"))
+            _check_origins(table, axis, origins[-1], pixel_sizes)
         elif table.has(f"rlnOrigin{axis}"):
             origins.append(table.numbers(f"rlnOrigin{axis}") * pixel_sizes)
         else:
             logger.info("%s: no origin in %s; taken as 0", table.source, axis.lower())
             origins.append(np.zeros(len(table)))
     return 0.0 - np.stack(origins, axis=1)
+
+
+def _check_origins(
+    table: RelionTable, axis: str, angstrom: Float[np.ndarray, " n"], pixel_sizes: Float[np.ndarray, " n"]
+) -> None:
+    """One warning where a file says origins twice, and not the same ones."""
+    if table.has(f"rlnOrigin{axis}"):
+        pixels = table.numbers(f"rlnOrigin{axis}")
+        other = np.flatnonzero(np.abs(pixels * pixel_sizes - angstrom) > 0.1 * pixel_sizes)
+        if len(other):
+            logger.warning(
+                "%s: row %d: rlnOrigin%s is %g pixels, rlnOrigin%sAngst is %g A (%d rows do not agree); those in "
+                "Angstrom are used", table.source, other[0] + 1, axis, pixels[other[0]], axis, angstrom[other[0]],
+                len(other),
+            )  # fmt: skip
 
 
 def half_sets(table: RelionTable) -> Integer[np.ndarray, " n"] | None:

@@ -4,6 +4,7 @@ RELION >= 3.1 keeps what an optics group shares in ``data_optics``, joined on ``
 everything, so each value is looked up per particle.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Integer
 
 from cryoformer.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class RelionTable:
@@ -38,12 +41,24 @@ class RelionTable:
             InputError: the column is absent and has no default, or a value is no finite number.
         """
         if self.optics is not None and column in self.optics.columns:
-            return _finite(self.optics[column], f"{self.source}: data_optics, ")[self.optics_row]
+            values = _finite(self.optics[column], f"{self.source}: data_optics, ")[self.optics_row]
+            if column in self.particles.columns:
+                self._check_agreement(column, values, _finite(self.particles[column], f"{self.source}: "))
+            return values
         if column in self.particles.columns:
             return _finite(self.particles[column], f"{self.source}: ")
         if default is None:
             raise InputError(f"{self.source}: no column {column}, neither in the particle nor in the optics table")
         return np.full(len(self), default)
+
+    def _check_agreement(self, column: str, optics: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"]) -> None:
+        other = np.flatnonzero(~np.isclose(optics, own, rtol=1e-3, atol=1e-6))
+        if len(other):
+            row = int(other[0])
+            logger.warning(
+                "%s: row %d: %s is %g in the particle table and %g in data_optics (%d such rows); that of data_optics "
+                "is used", self.source, row + 1, column, own[row], optics[row], len(other),
+            )  # fmt: skip
 
     def check_range(self, column: str, fine: Bool[np.ndarray, " n"], expected: str) -> None:
         """Raise an InputError that names the first row whose value is not as expected."""
@@ -58,7 +73,7 @@ class RelionTable:
         """Each particle's optics group and that group's row in the optics table."""
         inside = "rlnOpticsGroup" in self.particles.columns
         if self.optics is None:
-            group = _finite(self.particles["rlnOpticsGroup"], f"{self.source}: ") if inside else np.ones(len(self))
+            group = _whole(self.particles["rlnOpticsGroup"], f"{self.source}: ") if inside else np.ones(len(self))
             return group.astype(np.int64), np.zeros(len(self), dtype=np.int64)
         if len(self.optics) == 0:
             raise InputError(f"{self.source}: data_optics has no rows; expected one for every optics group")
@@ -69,10 +84,10 @@ class RelionTable:
                 f"{self.source}: rlnOpticsGroup is missing, so {len(self.optics)} optics groups cannot be told apart; "
                 "expected it in both the optics and the particle table"
             )
-        known = _finite(self.optics["rlnOpticsGroup"], f"{self.source}: data_optics, ").astype(np.int64)
+        known = _whole(self.optics["rlnOpticsGroup"], f"{self.source}: data_optics, ").astype(np.int64)
         if len(np.unique(known)) < len(known):
             raise InputError(f"{self.source}: data_optics lists an optics group twice; number the groups apart")
-        group = _finite(self.particles["rlnOpticsGroup"], f"{self.source}: ").astype(np.int64)
+        group = _whole(self.particles["rlnOpticsGroup"], f"{self.source}: ").astype(np.int64)
         row = pd.Index(known).get_indexer(group)
         if (row < 0).any():
             first = int(np.flatnonzero(row < 0)[0])
@@ -81,6 +96,16 @@ class RelionTable:
                 f"(it lists {', '.join(map(str, known[:8]))}); add the group or correct the row"
             )
         return group, row.astype(np.int64)
+
+
+def _whole(column: pd.Series, where: str) -> Float[np.ndarray, " n"]:
+    """The same of values that must be whole numbers."""
+    values = _finite(column, where)
+    bad = np.flatnonzero(values != np.floor(values))
+    if len(bad):
+        row = int(bad[0])
+        raise InputError(f"{where}row {row + 1}: {column.name} is {values[row]:g}, expected a whole number; correct it")
+    return values
 
 
 def _finite(column: pd.Series, where: str) -> Float[np.ndarray, " n"]:
