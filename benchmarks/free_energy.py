@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoformer.states.deconvolution import PathLikelihood
-from cryoformer.states.free_energy import LEVELS, RESOLUTION, FreeEnergy, free_energy, population_between, smoothing
+from cryoformer.states.basins import LEVELS
+from cryoformer.states.deconvolution import PlaceLikelihood
+from cryoformer.states.free_energy import RESOLUTION, FreeEnergy, free_energy, population_of, smoothing
 
 RESULT = Path("benchmarks/results/free_energy.json")
 PLACES, FINE, PARTICLES, ERROR = 48, 16, 1500, 0.08
@@ -74,14 +75,15 @@ def one_set(name: str, seed: int, bootstraps: int) -> FreeEnergy:
     estimates = rng.choice(fine, PARTICLES, p=law(name, fine)) + errors * rng.standard_normal(PARTICLES)
     along = (np.arange(PLACES) + 0.5) / PLACES
     logs = -0.5 * ((estimates[:, None] - along) / errors[:, None]) ** 2
-    return free_energy(PathLikelihood.from_logarithms(logs, np.ones(PLACES)), bootstraps=bootstraps, seed=seed)
+    return free_energy(PlaceLikelihood.from_logarithms(logs, np.ones(PLACES)), bootstraps=bootstraps, seed=seed)
 
 
 def smoothed_law(shares: np.ndarray) -> np.ndarray:
     """Shares at the resolution that free energies are told at, for the typical uncertainty of these particles."""
     uncertainty = one_set("flat", 0, 1).uncertainty
     lengths = np.full(PLACES, 1.0 / PLACES)
-    return np.asarray(smoothing(lengths, RESOLUTION * uncertainty) @ shares)
+    along = (np.arange(PLACES) + 0.5) / PLACES
+    return np.asarray(smoothing(along[:, None], lengths, RESOLUTION * uncertainty) @ shares)
 
 
 def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
     places, wells = [], []
     for seed in range(sets):
         found = one_set(name, seed, bootstraps)
-        estimates = {"population": population_between(found, 0, top)}
+        estimates = {"population": population_of(found, np.arange(PLACES) < top)}
         values = {
             "population": (estimates["population"].value, estimates["population"].low, estimates["population"].high)
         }
@@ -135,14 +137,14 @@ def whole_way(run: Path, truth: Path, cuts: list[float], laws: list[float] | Non
     from cryoformer.progress import RunLog
     from cryoformer.run.images import images_of_run
     from cryoformer.run.run_folder import RunPaths, open_run
-    from cryoformer.states.free_energy_files import find_free_energy, in_words
+    from cryoformer.states.free_energy_files import find_free_energy, in_words, on_line
     from cryoformer.states.path import path_line
 
     started, finished = time.perf_counter(), open_run(run)
     t = np.load(truth / "truth.npz")["t"][RunPaths(run).read_rows(len(finished.latents))]
     line, name = path_line(finished.latents)
     with RunLog(None) as log, images_of_run(finished, focused=True) as (images, *_):
-        _, unseen, found = find_free_energy(finished, line, name, images, log)
+        _, unseen, found = find_free_energy(finished, on_line(line, name), images, log)
     posterior = unseen.likelihood * found.populations
     mean = posterior @ found.along / posterior.sum(axis=1)
     if np.corrcoef(mean, t)[0, 1] < 0:
@@ -153,16 +155,16 @@ def whole_way(run: Path, truth: Path, cuts: list[float], laws: list[float] | Non
     rows = []
     for number, cut in enumerate(cuts):
         place = float(np.interp(cut, (edges[1:] + edges[:-1]) / 2, middles))
-        share = population_between(found, 0, int(np.searchsorted(found.along, place)))
+        share = population_of(found, found.along < place)
         row = {"t": round(cut, 3), "place": round(place, 3), "true share": round(float((t < cut).mean()), 3)}
         row |= {"law": laws[number]} if laws else {}
         rows.append(row | {key: round(value, 3) for key, value in vars(share).items()})
-    histogram = np.histogram(mean, bins=np.concatenate([[0.0], np.cumsum(found.lengths)]))[0] / len(mean)
+    histogram = np.histogram(mean, bins=np.concatenate([[0.0], np.cumsum(found.sizes)]))[0] / len(mean)
     return {
         "particles": len(t),
         "shares": rows,
         "words": in_words(found, name),
-        "uncertainty of a particle": round(found.uncertainty, 3),
+        "uncertainty of a particle": round(float(found.uncertainty[0]), 3),
         "range of F, kT": round(float(np.ptp(found.energy)), 2),
         "range of -log of a histogram of means, kT": round(float(np.ptp(-np.log(np.maximum(histogram, 1e-4)))), 2),
         "F": found.energy.round(2).tolist(),

@@ -129,8 +129,9 @@ def test_a_free_energy_is_shown_with_its_caution(tmp_path: Path) -> None:
     facts = {"words": ["Two <wells>.", "One barrier."], "caution": "Not in equilibrium."}
     (tmp_path / "free_energy.json").write_text(json.dumps(facts))
     Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(tmp_path / "free_energy.png")
+    (tmp_path / "free_energy_plane.json").write_text(json.dumps({"words": ["Four wells."], "caution": "Areas."}))
     page = report_run(run).read_text()
-    for text in ("Free energy", "Two &lt;wells&gt;. One barrier.", "Not in equilibrium.", "Free energy along the path"):
+    for text in ("Two &lt;wells&gt;. One barrier.", "Not in equilibrium.", "Free energy along a path", "Four wells."):
         assert text in page
 
 

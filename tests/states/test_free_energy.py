@@ -7,16 +7,8 @@ import numpy as np
 import pytest
 
 from cryoformer.cli import main
-from cryoformer.states.free_energy import (
-    RESOLUTION,
-    FreeEnergy,
-    Well,
-    free_energy,
-    population_between,
-    smoothing,
-    wells_and_barriers,
-)
-from states.test_deconvolution import ALONG, PLACES, observed, two_wells
+from cryoformer.states.free_energy import RESOLUTION, FreeEnergy, free_energy, population_of, smoothing
+from states.test_deconvolution import ALONG, PLACES, observed, on_a_plane, two_wells
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +19,7 @@ def double() -> FreeEnergy:
 def truth_as_told(found: FreeEnergy) -> np.ndarray:
     """The law at the resolution that free energies are told at."""
     lengths = np.full(PLACES, 1 / PLACES)
-    return -np.log(smoothing(lengths, RESOLUTION * found.uncertainty) @ two_wells())
+    return -np.log(smoothing(ALONG[:, None], lengths, RESOLUTION * found.uncertainty) @ two_wells())
 
 
 def test_populations_and_barriers_of_two_wells(double: FreeEnergy) -> None:
@@ -40,8 +32,8 @@ def test_populations_and_barriers_of_two_wells(double: FreeEnergy) -> None:
     assert left.population.value + right.population.value == pytest.approx(1.0)
     assert 0.02 < left.population.high - left.population.low < 0.1
     height = float(truth[16] - truth[8])
-    assert barrier.over_left.value == pytest.approx(height, abs=1.0)
-    assert barrier.over_left.low > 1.0
+    assert barrier.over_first.value == pytest.approx(height, abs=1.0)
+    assert barrier.over_first.low > 1.0
 
 
 def test_interval_holds_the_truth_place_by_place(double: FreeEnergy) -> None:
@@ -53,7 +45,7 @@ def test_interval_holds_the_truth_place_by_place(double: FreeEnergy) -> None:
 
 
 def test_population_of_a_stretch(double: FreeEnergy) -> None:
-    everything, half = population_between(double, 0, PLACES), population_between(double, 0, 16)
+    everything, half = population_of(double, ALONG < 2), population_of(double, ALONG < 0.5)
     assert (everything.value, everything.low, everything.high) == pytest.approx((1, 1, 1))
     assert half.low <= 0.7 <= half.high
 
@@ -65,20 +57,21 @@ def test_without_wells_none_are_found() -> None:
         assert not found.barriers
 
 
-def wells_of(energy: np.ndarray, scatter: float, least_width: float) -> list[Well]:
-    samples = energy + scatter * np.random.default_rng(0).standard_normal((400, len(energy)))
-    lengths = np.full(len(energy), 1 / len(energy))
-    return wells_and_barriers(lengths, energy, samples, least_width)[0]
-
-
-def test_a_well_is_deep_sure_and_as_wide_as_the_images_can_tell() -> None:
-    narrow = np.where(np.abs(ALONG - 0.25) < 0.04, 0.0, 2 * (1 - np.cos(4 * np.pi * ALONG)))
-    assert len(wells_of(narrow, 0.1, 0.05)) == 4
-    assert [well.place for well in wells_of(narrow, 0.1, 0.12)] == [0, 16, 31]
-    waves = 1 - np.cos(4 * np.pi * ALONG)
-    assert len(wells_of(waves, 0.1, 0.1)) == 3  # one in the middle, half a well at each end
-    assert len(wells_of(0.4 * waves, 0.1, 0.1)) == 1  # less than 1 kT
-    assert len(wells_of(waves, 2.0, 0.1)) == 1  # no more than the samples scatter
+def test_populations_of_four_wells_of_a_plane() -> None:
+    centres = np.array([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
+    images, counts = on_a_plane(np.array([0.4, 0.3, 0.2, 0.1]), 1200)
+    shares, found = counts / 1200, free_energy(images, bootstraps=40)
+    assert len(found.wells) == 4
+    which = [int(np.linalg.norm(centres - found.positions[well.place], axis=1).argmin()) for well in found.wells]
+    assert sorted(which) == [0, 1, 2, 3]
+    for well, number in zip(found.wells, which, strict=True):
+        assert well.population.value == pytest.approx(shares[number], abs=0.04)
+        assert well.population.low <= shares[number] <= well.population.high
+        assert well.population.high - well.population.low < 0.15
+    # Across the middle the way is higher than over either of the others.
+    crossed = {tuple(sorted(which[number] for number in barrier.wells)) for barrier in found.barriers}
+    assert crossed == {(0, 1), (0, 2), (1, 3), (2, 3)}
+    assert found.uncertainty == pytest.approx([0.08, 0.05], rel=0.4)
 
 
 def test_more_particles_narrow_the_intervals() -> None:
@@ -98,18 +91,19 @@ def test_command_writes_what_it_finds(
     assert populations.sum() == pytest.approx(1.0)
     # The middle of the path is the middle of the swing: roughly, for where on its path a small network puts a state
     # hangs on the last digits of its training. The true share is 0.52.
-    middle = populations[np.abs(np.array(facts["along"]) - 0.5) < 0.25].sum()
+    middle = populations[np.abs(np.array(facts["positions"])[:, 0] - 0.5) < 0.25].sum()
     assert middle == pytest.approx(((t > 0.25) & (t < 0.75)).mean(), abs=0.2)
     assert (tmp_path / "free_energy.png").stat().st_size > 10_000
     table = (tmp_path / "free_energy.csv").read_text().splitlines()
     assert table[0].startswith("along,free_energy_kt,low,high,population,length,latent_0")
-    assert len(table) == 1 + len(facts["along"])
+    assert len(table) == 1 + len(facts["positions"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--component", "1", "--between", "0", "1"], "give one of --component, --between and --points"),
+        (["--component", "1", "--between", "0", "1"], "give one of --component, --between, --points and --plane"),
+        (["--plane", "1", "9"], "--component 9: the run has components 1 to"),
         (["--component", "9"], "--component 9: the run has components 1 to"),
         (["--between", "0", "5000"], "there is no particle 5000; the run has 600"),
         (["--bootstraps", "10"], "--bootstraps 10: expected 40 or more"),

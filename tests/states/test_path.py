@@ -9,7 +9,7 @@ import pytest
 from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.errors import InputError
 from cryoformer.run.run_folder import Run
-from cryoformer.states.path import PLACES, along_component, even_path, path_line
+from cryoformer.states.path import PLACES, SIDE, along_component, even_path, path_line, plane
 
 BOX = 8
 
@@ -32,7 +32,8 @@ class Changing(Run):
 def test_steps_of_the_density_are_even_however_latents_are_stretched() -> None:
     line = np.linspace([-1.0, 0.0], [1.0, 0.0], PLACES)
     path = even_path(Changing(lambda z: z**3, 2), line, "a path", BOX)
-    steps = (path.volumes[1:] - path.volumes[:-1]).flatten(1).norm(dim=1)
+    volumes = path.base.flatten() + path.basis @ path.coefficients.flatten(1)
+    steps = (volumes[1:] - volumes[:-1]).norm(dim=1)
     assert float(steps.max() / steps.min()) < 1.5  # 2,000 for even steps of the latent
     assert path.latents[0, 0] == pytest.approx(-1)
     assert path.latents[-1, 0] == pytest.approx(1)
@@ -50,6 +51,25 @@ def test_a_path_bends_with_the_particles() -> None:
     line = along_component(latents)
     assert np.abs(line[:, 1] - 0.2 * line[:, 0] ** 2).max() < 0.35
     assert np.all(np.diff(line[:, 0]) > 0)
+
+
+def test_a_plane_has_the_density_of_its_places() -> None:
+    run = Changing(lambda z: z, 2)
+    run.latents = np.stack(np.meshgrid(np.linspace(-2, 2, 30), np.linspace(-1, 1, 20)), axis=-1).reshape(-1, 2)
+    with pytest.raises(InputError, match="does not change along principal coordinate 2"):
+        plane(run, (1, 2), BOX)
+    with pytest.raises(InputError, match="give two coordinates that differ"):
+        plane(run, (1, 1), BOX)
+    with pytest.raises(InputError, match="has components 1 to 2"):
+        plane(run, (1, 3), BOX)
+    run = Changing(lambda z: z, 2)
+    # Both principal coordinates turn the first latent.
+    run.latents = np.random.default_rng(3).standard_normal((500, 2)) @ np.array([[2.0, 1.0], [0.5, -1.0]])
+    places = plane(run, (2, 1), BOX)
+    assert places.shape == (SIDE, SIDE)
+    found = places.base.flatten() + places.basis @ places.coefficients.flatten(1)
+    decoded = np.stack([volume.ravel() for volume in run.latent_volumes(places.latents)])
+    assert np.abs(found.numpy() - decoded).max() < 1e-3
 
 
 def test_what_a_line_can_be() -> None:

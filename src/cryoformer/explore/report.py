@@ -50,7 +50,8 @@ from cryoformer.files import read_json, write_text
 from cryoformer.run.outlier_score import DROP_ABOVE
 
 REPORT_FILE = "report.html"
-VALIDATION_FILE, FREE_ENERGY = "validation.json", "free_energy"
+VALIDATION_FILE = "validation.json"
+FREE_ENERGIES = {"free_energy": "along a path", "free_energy_plane": "over two coordinates"}
 
 
 def write_report(found: Findings) -> Path:
@@ -154,8 +155,7 @@ def _draw(
         figures["training"] = training_figure(run.metrics, folder / "training.png")
     if evaluation is not None:
         figures["fsc"] = fsc_figure(evaluation, folder / "fsc.png")
-    if (run.path / f"{FREE_ENERGY}.png").is_file():
-        figures["free_energy"] = run.path / f"{FREE_ENERGY}.png"
+    figures |= {name: file for name in FREE_ENERGIES if (file := run.path / f"{name}.png").is_file()}
     if validation is not None and has_nulls(validation):
         figures["nulls"] = nulls_figure(validation, folder / "nulls.png")
     return figures
@@ -195,7 +195,11 @@ def _fill(
         part_words=part_words(run),
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),
-        free_energy=_read_json(run.path / f"{FREE_ENERGY}.json", "cryoformer free-energy"),
+        free_energies=[
+            {"name": name, "where": where, "found": energy}
+            for name, where in FREE_ENERGIES.items()
+            if (energy := _read_json(run.path / f"{name}.json", "cryoformer free-energy"))
+        ],
         settings=rows_of(run.config),
         command=repeat_command(run),
     )

@@ -124,12 +124,12 @@ the uncertainty of the most populated state (spread of its latent's posterior an
 the contour level, in the slice with most of the motion. A part that moves is blurred in the consensus, and its local
 resolution is that of the blur.</figcaption></figure>
 
-{% if free_energy %}<h2>Free energy</h2>
-<p>{% for sentence in free_energy.words %}{{ sentence }} {% endfor %}</p>
-{% if images.free_energy %}<figure><img src="{{ images.free_energy }}" alt="Free energy along the path">
-<figcaption>Deconvolved by what every image says of its own place; interval to 95 %.
-{{ free_energy.caution }}</figcaption>
-</figure>{% endif %}{% endif %}
+{% if free_energies %}<h2>Free energy</h2>{% endif %}
+{% for each in free_energies %}<p>{% for sentence in each.found.words %}{{ sentence }} {% endfor %}</p>
+{% if images[each.name] %}<figure><img src="{{ images[each.name] }}" alt="Free energy {{ each.where }}">
+<figcaption>Free energy {{ each.where }}, deconvolved by what every image says of its own place; interval to 95 %.
+{{ each.found.caution }}</figcaption>
+</figure>{% endif %}{% endfor %}
 
 <h2>Is it real?</h2>
 {% if validation %}<p class="small">What the same method finds where there is nothing to find

@@ -23,7 +23,8 @@ What other commands add:
 report.html          cryoformer analyze: open it in a browser
 analysis/            cryoformer analyze: maps, states, trajectories, ChimeraX scripts
 validation.json      cryoformer validate: what the same method finds where nothing moves
-free_energy.json     cryoformer free-energy: wells, populations and barriers (.csv, .png)
+free_energy.json     cryoformer free-energy: wells, populations and barriers (.csv, .png); with --plane:
+                     free_energy_plane.json
 evaluation.json      cryoformer evaluate: scores against a known truth
 selections/          cryoformer view: particles picked in the viewer
 
