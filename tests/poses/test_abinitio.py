@@ -162,7 +162,7 @@ def test_poses_from_nothing(exact: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(mrc.data[1:], volume[:0:-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("search", ["cone", "global"])
+@pytest.mark.parametrize("search", ["cone", pytest.param("global", marks=pytest.mark.slow)])
 def test_a_search_keeps_the_frame_and_the_hand_of_poses_that_are_far_off(
     search: str, exact: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """Views that a map cannot tell apart: its alignments with itself give them, and images tell them apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -12,7 +14,7 @@ from cryoformer.imaging.slices import SlicePlane
 from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.map_alignment import Alignment
 from cryoformer.poses.matching import BandImages, views
-from cryoformer.poses.mode_selection import select_modes, with_equivalents
+from cryoformer.poses.mode_selection import select_modes, select_within, with_equivalents
 
 BOX, PIXEL, COUNT = 24, 5.0, 300
 THIRD = Rotation.from_rotvec([0, 0, 2 * np.pi / 3]).as_matrix()
@@ -49,36 +51,66 @@ def test_equivalent_modes_show_the_same_image() -> None:
         torch.testing.assert_close(other / scale, images[0] / scale, atol=0.05, rtol=0)  # of interpolation
 
 
-def test_images_tell_views_apart_that_the_map_they_were_found_with_could_not() -> None:
-    generator = torch.Generator().manual_seed(0)
+def shown(
+    heights: tuple[float, float, float], noise: float, generator: torch.Generator
+) -> tuple[FourierImages, torch.Tensor]:
+    """Images at their true rotations, and their shifts."""
     rotations = torch.tensor(uniform_rotations(COUNT, seed=2)).float()
-    plane, density = SlicePlane.of_box(BOX), arms((1.0, 1.0, 2.0))
-    clean = plane.put(views(density, plane, rotations))
+    plane = SlicePlane.of_box(BOX)
+    clean = plane.put(views(arms(heights), plane, rotations))
     shifts = 5 * torch.randn(COUNT, 2, generator=generator)
-    noise = 0.5 * torch.fft.rfft2(torch.randn(COUNT, BOX, BOX, generator=generator))
+    added = noise * torch.fft.rfft2(torch.randn(COUNT, BOX, BOX, generator=generator))
     images = FourierImages(
-        rotations=torch.eye(3).expand(COUNT, 3, 3).clone(),
+        rotations=rotations,
         scale=torch.ones(COUNT),
         halves=torch.arange(COUNT) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), 0.25 * BOX**2),
+        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
         pixel_size_angstrom=PIXEL,
         voxel_angstrom=PIXEL,
-        coefficients=clean * shift_phases(shifts, BOX, PIXEL) + noise,
+        coefficients=clean * shift_phases(shifts, BOX, PIXEL) + added,
         ctf=torch.ones(COUNT, BOX, BOX // 2 + 1),
     )
-    assert len(BandImages.of(images)) == COUNT
-    # Every image at one of its three views, whichever: as a search against a map of three arms alike leaves them.
-    true = PoseModes(rotations[:, None], shifts[:, None], torch.zeros(COUNT, 1))
+    return images, shifts
+
+
+def any_of_three(images: FourierImages, shifts: torch.Tensor, generator: torch.Generator) -> PoseModes:
+    """The three views of every image, from any of them: as a search against a map of three arms alike leaves them."""
+    true = PoseModes(images.rotations[:, None], shifts[:, None], torch.zeros(COUNT, 1))
     three = with_equivalents(true, turns_about_the_axis(), PIXEL)
-    drawn = torch.randint(3, (COUNT,), generator=generator)
-    rows = torch.arange(COUNT)
+    drawn, rows = torch.randint(3, (COUNT,), generator=generator), torch.arange(COUNT)
     start = PoseModes(three.rotations[rows, drawn][:, None], three.shifts[rows, drawn][:, None], torch.zeros(COUNT, 1))
-    modes = with_equivalents(start, turns_about_the_axis(), PIXEL)
-    found, _ = select_modes(images, modes, 8.0, 0, torch.eye(3)[None])
+    return with_equivalents(start, turns_about_the_axis(), PIXEL)
+
+
+def right(found: PoseModes, true: torch.Tensor) -> float:
+    """The share of images that are all the same third of a turn away from the truth: which one, nobody can say."""
     best, _ = found.best()
-    # All the same third of a turn away from the truth, which one is for nobody to say.
-    apart = [
-        float((torch.einsum("nij,jk,nik->n", best, torch.tensor(turn).float(), rotations) > 2.9).float().mean())
+    return max(
+        float((torch.einsum("nij,jk,nik->n", best, torch.tensor(turn).float(), true) > 2.9).float().mean())
         for turn in (np.eye(3), THIRD, THIRD.T)
-    ]
-    assert max(apart) > 0.9
+    )
+
+
+def test_images_tell_views_apart_that_the_map_they_were_found_with_could_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, shifts = shown((1.0, 1.0, 2.0), 0.5, generator)
+    assert len(BandImages.of(images)) == COUNT
+    modes = any_of_three(images, shifts, generator)
+    found, _ = select_modes(images, modes, 8.0, 0, torch.eye(3)[None])
+    assert right(found, images.rotations) > 0.9
+
+
+def test_rough_rotations_tell_views_apart_that_images_cannot() -> None:
+    generator, numbers = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    images, shifts = shown((1.0, 1.0, 1.15), 1.0, generator)
+    axes = numbers.normal(size=(COUNT, 3))
+    turns = np.radians(numbers.uniform(45, 90, (COUNT, 1))) * axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    # In a frame of their own.
+    frame = Rotation.from_rotvec([0.5, -0.3, 1.0]).as_matrix()
+    given = torch.from_numpy(Rotation.from_rotvec(turns).as_matrix() @ images.rotations.double().numpy() @ frame)
+    modes, group = any_of_three(images, shifts, generator), torch.eye(3)[None]
+    free, _ = select_modes(images, modes, 8.0, 0, group)
+    held, _ = select_within(replace(images, rotations=given.float()), free, 90.0, 8.0, 0, group)
+    before, after = right(free, images.rotations), right(held, images.rotations)
+    assert before < 0.8
+    assert after > 0.9

@@ -30,11 +30,10 @@ from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.particles.repeats import between_images, shuffled
 from cryoformer.poses.background import background_power, particle_radius
-from cryoformer.poses.cone import Cone
 from cryoformer.poses.global_search import climb, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
-from cryoformer.poses.mode_selection import select_modes, with_equivalents
+from cryoformer.poses.mode_selection import select_modes, select_within, with_equivalents
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
 from cryoformer.poses.stochastic_em import Marching, StochasticMap, stochastic_map
 from cryoformer.poses.structure import StructureTest, rotation_average, structure_test
@@ -243,7 +242,6 @@ class AbInitio:
             self.reach,
             self.seed,
             self.group,
-            self.cone_degrees,
             lambda done: self.log.advance(done / count),
         )
         alike = self_alignments(volume, ALIKE, MOST_ALIKE, self.group.double().numpy(), self.seed)
@@ -262,11 +260,12 @@ class AbInitio:
         ).trimmed(BEHIND)
         self.log.stage("telling views apart")
         modes = with_equivalents(modes, alike, images.pixel_size_angstrom)
+        choice = min(max(CHOICE_SHELLS, shells), images.box / 2 - 1)
+        modes, volume = select_modes(images, modes, choice, self.seed, self.group, self.log.advance)
         if self.cone_degrees is not None:
-            modes = modes.within(Cone(images.rotations, self.cone_degrees))
-        modes, volume = select_modes(
-            images, modes, min(max(CHOICE_SHELLS, shells), images.box / 2 - 1), self.seed, self.group, self.log.advance
-        )
+            modes, volume = select_within(
+                images, modes, self.cone_degrees, choice, self.seed, self.group, self.log.advance
+            )
         rotations, shifts = modes.best()
         certainty = float(modes.weights.amax(dim=1).mean())
         facts = {"views_alike": [each.correlation for each in alike], "certainty": certainty}

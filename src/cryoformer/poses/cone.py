@@ -9,6 +9,7 @@ searched in steps: the one next to the true pose may lie outside.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -46,3 +47,15 @@ class Cone:
         """Of all rotations."""
         angle = math.radians(self.degrees)
         return (angle - math.sin(angle)) / math.pi
+
+
+def frame_turn(
+    found: Float[np.ndarray, "n 3 3"], given: Float[np.ndarray, "n 3 3"]
+) -> tuple[Float[np.ndarray, "3 3"], float]:
+    """Q for which R Q are nearest to the rotations given on average, and how near.
+
+    The latter is the mean trace of the rotations left, which is 3 where they agree and 0 by chance.
+    """
+    u, singular, v = np.linalg.svd((np.swapaxes(found, 1, 2) @ given).mean(axis=0))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])
+    return (u * sign) @ v, float((sign * singular).sum())

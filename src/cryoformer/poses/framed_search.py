@@ -15,6 +15,7 @@ from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.particles import Particles
 from cryoformer.poses.abinitio import AbInitio, Findings
+from cryoformer.poses.cone import frame_turn
 from cryoformer.poses.map_alignment import MIRROR
 from cryoformer.progress import RunLog
 
@@ -44,13 +45,6 @@ def searched_poses(
 
 def in_frame(found: Float[np.ndarray, "n 3 3"], given: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 3 3"]:
     """Rotations turned by the one rotation, and mirrored or not, that brings them nearest to others on average."""
-    best: tuple[float, np.ndarray] | None = None
-    for rotations in (found, MIRROR @ found @ MIRROR):
-        u, singular, v = np.linalg.svd((np.swapaxes(rotations, 1, 2) @ given).mean(axis=0))
-        sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])
-        # The mean trace of the rotations left, which is 3 where they agree and 0 by chance.
-        near = float((sign * singular).sum())
-        if best is None or near > best[0]:
-            best = (near, rotations @ (u * sign) @ v)
-    assert best is not None
-    return best[1]
+    hands = [(rotations, *frame_turn(rotations, given)) for rotations in (found, MIRROR @ found @ MIRROR)]
+    rotations, turn, _ = max(hands, key=lambda hand: hand[2])
+    return rotations @ turn

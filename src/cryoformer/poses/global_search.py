@@ -92,7 +92,6 @@ def search(
     reach_angstrom: float,
     seed: int,
     group: Float[Tensor, "g 3 3"],
-    cone_degrees: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PoseModes:
     """The best places of a grid over all rotations and shifts for every image, apart from each other.
@@ -102,14 +101,13 @@ def search(
         volume: [z, y, x], of the box of the images.
         shells: the band that is compared.
         group: rotations that lay the map on itself; one of all views that are alike by them is searched.
-        cone_degrees: how far from those that images have rotations may be.
     """
     grid = torch.from_numpy(uniform_rotations(max(VIEWS, view_count(shells)), seed)).float()
     grid = grid[in_asymmetric_unit(grid, group)]
     shifts = shift_grid(*shift_steps(images.box * images.pixel_size_angstrom, reach_angstrom, shells, SHIFT_STEP))
     found, slices = list[PoseModes](), torch.empty(0)
     for rows, some in images.batches(images.every(SEARCH_BATCH)):
-        band = BandImages.of(some, cone_degrees).band(shells)
+        band = BandImages.of(some).band(shells)
         slices = slices if len(slices) else views(volume, band.plane, grid)
         found.append(_search(band, slices, grid, shifts))
         progress(int(rows[-1]) + 1)

@@ -3,7 +3,8 @@ r"""Which of its possible poses an image has, by expectation maximisation over t
 A map that was found at low resolution may be more symmetric than its particle: a spike of three chains, one of them
 open, comes out with three alike. Every image then has as many equally good views as the map lays on itself in. Those
 are added to what a search found, weights are drawn at random, and map and weights are improved in turn, in a band
-wide enough to tell the views apart: within some six steps one of them gathers nearly all weight.
+wide enough to tell the views apart: within some six steps one of them gathers nearly all weight. Where rough rotations
+are known (:mod:`.cone`), many views are too far from these, once their frame is known.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryoformer.images.fourier_images import Images
+from cryoformer.poses.cone import Cone, frame_turn
 from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.map_alignment import Alignment
 from cryoformer.poses.matching import BandImages, views
@@ -26,6 +28,8 @@ SETTLED = 0.003
 DISORDER = 3.0
 LEAST_WEIGHT = 5e-3
 BATCH = 1024
+# Rounds of telling views apart by rough rotations, and of finding the frame of these.
+FRAMES = 2
 
 
 def with_equivalents(modes: PoseModes, alignments: Sequence[Alignment], pixel_size_angstrom: float) -> PoseModes:
@@ -52,6 +56,7 @@ def select_modes(
     seed: int,
     group: Float[Tensor, "g 3 3"],
     progress: Callable[[float, str], None] = lambda share, said: None,
+    disorder: float = DISORDER,
 ) -> tuple[PoseModes, Float[Tensor, "d d d"]]:
     """The modes with the log likelihoods that they have under the map they give; and that map.
 
@@ -59,10 +64,11 @@ def select_modes(
         images: not shifted.
         shells: the band that is compared.
         group: rotations that lay the map on itself.
+        disorder: of the weights at the beginning; 0 where the likelihoods that modes have are worth something.
     """
-    ball, disorder = soft_ball(images.box, BALL), torch.randn(modes.log_likelihood.shape, generator=_generator(seed))
+    ball, noise = soft_ball(images.box, BALL), torch.randn(modes.log_likelihood.shape, generator=_generator(seed))
     band = _gathered(images, shells)
-    weights = torch.softmax(modes.log_likelihood + DISORDER * disorder, dim=1)
+    weights = torch.softmax(modes.log_likelihood + disorder * noise, dim=1)
     best, volume = modes.log_likelihood.argmax(dim=1), ball
     for step in range(STEPS):
         volume = _map(band, modes, weights, shells, group) * ball
@@ -74,6 +80,28 @@ def select_modes(
         if step > 2 and changed < SETTLED:
             break
     return modes, volume
+
+
+def select_within(
+    images: Images,
+    modes: PoseModes,
+    cone_degrees: float,
+    shells: float,
+    seed: int,
+    group: Float[Tensor, "g 3 3"],
+    progress: Callable[[float, str], None] = lambda share, said: None,
+) -> tuple[PoseModes, Float[Tensor, "d d d"]]:
+    """Of modes that were told apart as far as images can, those within a cone about the rotations that images have.
+
+    These are in a frame of their own: that which lies nearest to the best modes on average. Where the map is nearly
+    symmetric these are wrong in part, and so is the frame; so one is found with the other in turn.
+    """
+    given, chosen = images.rotations, modes
+    for _ in range(FRAMES):
+        turn, _ = frame_turn(chosen.best()[0].double().numpy(), given.double().numpy())
+        cone = Cone(given @ torch.from_numpy(turn.T).float(), cone_degrees)
+        chosen, volume = select_modes(images, modes.within(cone), shells, seed, group, progress, disorder=0.0)
+    return chosen, volume
 
 
 def _gathered(images: Images, shells: float) -> BandImages:
