@@ -70,8 +70,8 @@ def fit(method: str, exact: Path, far: Path, folder: Path, options: argparse.Nam
         cryoformer("train", refined, "--out", folder / "fit", "--max-minutes", f"{left:.2f}", "--set", "parts=0", *seed)
         return folder / "fit", refined
     if method == "encoder":
-        how = ("--preset", "paper", "--set", "model.orientation=encoder", *options.encoder)
-        cryoformer("train", far, "--out", folder / "fit", "--max-minutes", limit, *how, *seed)
+        settings = [text for each in ("model.orientation=encoder", *options.encoder) for text in ("--set", each)]
+        cryoformer("train", far, "--out", folder / "fit", "--max-minutes", limit, "--preset", "paper", *settings, *seed)
         return folder / "fit", folder / "fit" / "poses.npz"
     if method == "resmfn":
         cryoformer("baseline", "resmfn", far, "--out", folder / "fit", "--max-minutes", limit, *seed)
@@ -205,7 +205,9 @@ def main() -> None:
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="for every method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--encoder", nargs="*", default=[], help="more arguments of the paper's way")
+    parser.add_argument(
+        "--encoder", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of the paper's way"
+    )
     parser.add_argument("--seed", type=int, default=1)
     measured(parser, measure_all)
 
