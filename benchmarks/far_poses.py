@@ -1,6 +1,6 @@
 """Reconstruction from poses that are 45 to 90 degrees off (paper, appendix E and figure 15), shell by shell.
 
-    python benchmarks/far_poses.py [PARTICLES --truth DIR] [--out DIR] [--minutes 10] [--methods ...]
+    python benchmarks/far_poses.py [PARTICLES --truth DIR] [--out DIR] [--minutes 5] [--methods ...]
         [--seed 1] [--json FILE]
 
 PARTICLES is a simulated stack whose file has the true poses, and DIR its truth (without them, 2,000 images of
@@ -203,10 +203,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("particles", type=Path, nargs="?")
     parser.add_argument("--truth", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="for every method")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for every method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
-        "--encoder", nargs="*", default=[], metavar="KEY=VALUE", help="more settings of the paper's way"
+        "--encoder", nargs="*", default=[], help="more settings of the paper's way, KEY=VALUE"
     )
     parser.add_argument("--seed", type=int, default=1)
     measured(parser, measure_all)
