@@ -205,9 +205,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0, help="for every method")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument(
-        "--encoder", nargs="*", default=[], help="more settings of the paper's way, KEY=VALUE"
-    )
+    parser.add_argument("--encoder", nargs="*", default=[], help="more settings of the paper's way, KEY=VALUE")
     parser.add_argument("--seed", type=int, default=1)
     measured(parser, measure_all)
 
