@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
 from cryoformer.explore import gallery, motion, report
 from cryoformer.explore.findings import AnalysisOptions, find
-from cryoformer.explore.moving_parts import part_places, part_words
+from cryoformer.explore.moving_parts import part_masses, part_places, part_words
 from cryoformer.explore.report_text import duration, repeat_command, rows_of, summary, warnings
+from cryoformer.imaging.grids import voxel_radii
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.moving_density import MovingDensity
@@ -242,9 +245,18 @@ def run_with_part(folder: Path) -> ExploredToy:
     return run
 
 
+def test_the_mass_of_a_part_is_that_of_protein_of_its_volume(tmp_path: Path) -> None:
+    density = run_with_part(tmp_path).parts
+    ball = (voxel_radii(density.densities.box) < 4.0).float()
+    density = replace(density, densities=PartDensities(0 * ball, ball[None], 5.0))
+    # A protein of 100 kDa fills 121,000 cubic Angstrom.
+    assert part_masses(density) == pytest.approx([4 / 3 * math.pi * 20.0**3 / 1212], rel=0.1)
+
+
 def test_parts_that_move_are_told_and_shown(tmp_path: Path) -> None:
     run = run_with_part(tmp_path)
     (words,) = part_words(run)
+    assert words.startswith("Part 1, 4 kDa (")
     assert "turns by 57 ± 2.0° about the axis (0.00, 0.00, 1.00)" in words
     assert "its centre moves by 12 ± 1.0 Å" in words
     assert "off this path by 4.0°" in words

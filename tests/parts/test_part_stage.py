@@ -19,6 +19,7 @@ from cryoformer.parts.density import PartDensities
 from cryoformer.parts.fit import FitState
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.moving_density import MovingDensity
+from cryoformer.parts.own_poses import PartSpread
 from cryoformer.parts.posterior import StatePosterior
 from cryoformer.parts.rounds import PartModel
 from cryoformer.parts.stage import PartStage
@@ -120,6 +121,44 @@ def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | No
         # Without the check of types: what is found is a word here.
         judged = PartStage.run.__wrapped__ if hasattr(PartStage.run, "__wrapped__") else PartStage.run
         assert judged(Judged(moving.images, log), 1) == chosen
+
+
+class ReadPoses:
+    """Poses of their own that held-out images lose by."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def evidence(self) -> tuple[list["ReadPoses"], torch.Tensor]:
+        return [self], torch.zeros(40)
+
+    def take(self, rows: torch.Tensor) -> "ReadPoses":
+        return self
+
+    def fitted(self) -> PartSpread:
+        return PartSpread(0.1, 1.0)
+
+    def log_evidence(self, spread: PartSpread | None) -> torch.Tensor:
+        return torch.arange(4.0) - (0.0 if spread is None else 1.0)
+
+    def read(self, first: object, likelihood: torch.Tensor, spreads: list[PartSpread]) -> tuple[str, list[PartSpread]]:
+        return "poses", spreads
+
+
+@pytest.mark.parametrize(("poses", "found"), [("chosen", None), ("path", None), ("own", "poses")])
+def test_poses_of_their_own_are_kept_where_they_gain_or_where_asked_for(
+    moving: Simulated, poses: str, found: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stage, "OwnPoses", ReadPoses)
+    with RunLog(None) as log:
+        judged = Judged(moving.images, log)
+        judged.poses = poses
+        densities = SimpleNamespace(densities=moving_density(np.zeros((9, 1), np.float32)).densities, motions=None)
+        images = SimpleNamespace(minus=lambda _: None)
+        judged.images = images
+        read = (
+            PartStage._own_poses.__wrapped__ if hasattr(PartStage._own_poses, "__wrapped__") else PartStage._own_poses
+        )
+        assert read(judged, densities, torch.zeros(40, 1)) == found
 
 
 def start_of(densities: Callable[[torch.Tensor], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> object:

@@ -6,11 +6,15 @@ import numpy as np
 from jaxtyping import Float
 
 from cryoformer.assess.canvas import BLACK, PALETTE, draw_threshold, new_figure, save
+from cryoformer.explore.viewpoint import contour_level
 from cryoformer.imaging.fsc import resolution
 from cryoformer.parts.density import MovedParts
+from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.run.run_folder import Run
 
 THRESHOLD = 0.143
+# Of protein, at its partial specific volume of 0.73 cm^3/g (Erickson, Biol. Proced. Online 11, 32, 2009).
+CUBIC_ANGSTROM_PER_DALTON = 1.212
 
 
 def part_words(run: Run) -> list[str]:
@@ -23,7 +27,7 @@ def part_words(run: Run) -> list[str]:
     held = np.array([float(part.sum()) for part in density.densities.parts])
     shares = held / (float(density.densities.still.sum()) + held.sum())
     words = []
-    for number, share in enumerate(shares, start=1):
+    for number, (share, mass) in enumerate(zip(shares, part_masses(density), strict=True), start=1):
         line = told.get(number)
         if line is None:
             continue
@@ -35,9 +39,9 @@ def part_words(run: Run) -> list[str]:
             density.half_map_fsc[number - 1].double().numpy(), density.densities.box, run.pixel_size_angstrom, THRESHOLD
         )
         text = (
-            f"Part {number}, {share:.0%} of the density, turns by {turn}° about the axis ({axis}) in x, y, z, and its "
-            f"centre moves by {way} Å, from the first hundredth of the particles to the last. Its half maps, in its "
-            f"own frame, agree to {reached:.3g} Å (FSC 0.143, corrected for the mask)."
+            f"Part {number}, {mass:.0f} kDa ({share:.0%} of the density), turns by {turn}° about the axis ({axis}) in "
+            f"x, y, z, and its centre moves by {way} Å, from the first hundredth of the particles to the last. Its "
+            f"half maps, in its own frame, agree to {reached:.3g} Å (FSC 0.143, corrected for the mask)."
         )
         if number in own:
             off = own[number]
@@ -47,6 +51,14 @@ def part_words(run: Run) -> list[str]:
             )
         words.append(text)
     return words
+
+
+def part_masses(density: MovingDensity) -> list[float]:
+    """Of every part, in kDa: what protein of the volume within the molecule's contour weighs."""
+    reference = next(density.volumes(density.motions.terms.reference[None]))
+    level, voxel = contour_level(reference), density.densities.pixel_size_angstrom**3
+    volumes = [int((part > level).sum()) * voxel for part in density.densities.parts]
+    return [volume / CUBIC_ANGSTROM_PER_DALTON / 1000 for volume in volumes]
 
 
 def part_places(run: Run) -> dict[str, Float[np.ndarray, "d d d"]]:

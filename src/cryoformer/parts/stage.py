@@ -9,6 +9,7 @@ the same images, there are no parts, and the run is as it was.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -47,6 +48,7 @@ PRIOR_IMAGES = 1000
 MOST_GAINED = 0.2
 # Standard errors by which held-out images must gain for parts to have poses of their own.
 LEAST_OWN_GAIN = 2.0
+PartPoses = Literal["chosen", "path", "own"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ class PartStage:
         *,
         states: int,
         seed: int,
+        poses: PartPoses = "chosen",
         checkpoint: Path | None = None,
     ) -> None:
-        self.checkpoint = checkpoint
+        self.poses, self.checkpoint = poses, checkpoint
         self.images, self.network, self.log, self.seed = images, network, log, seed
         self.latents, self.covariance, self.occupancy, self.regions = latents, covariance, occupancy, regions
         self.support = states_of_population(latents, covariance, states, seed)
@@ -213,7 +216,9 @@ class PartStage:
         self.log.record(stage="part", part=part + 1, **facts)
 
     def _own_poses(self, rounds: PartRounds, latents: Float[Tensor, "n k"]) -> OwnPosterior | None:
-        """Means and covariances of the parts' own poses, if held-out images gain by them."""
+        """Means and covariances of the parts' own poses, if held-out images gain by them (or as it was asked for)."""
+        if self.poses == "path":
+            return None
         reader = OwnPoses(self.images.minus(rounds.densities.still), rounds.densities, rounds.motions, latents)
         first, likelihood = reader.evidence()
         spreads, useful = [], False
@@ -221,7 +226,7 @@ class PartStage:
             spread, held_out = evidence.take(self.rows.cpu()).fitted(), evidence.take(self.held_out.cpu())
             gains = held_out.log_evidence(spread) - held_out.log_evidence(None)
             gain, error = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
-            kept = gain > LEAST_OWN_GAIN * error
+            kept = self.poses == "own" or gain > LEAST_OWN_GAIN * error
             facts = {"degrees": math.degrees(spread.turn), "angstrom": spread.shift}
             self.log.record(stage="own_poses", part=part + 1, kept=kept, held_out=gain, error=error, **facts)
             spreads.append(spread if kept else PartSpread(0.0, 0.0))

@@ -233,6 +233,7 @@ class Reconstruction:
             self.log,
             states=settings.latent_states,
             seed=settings.seed,
+            poses=settings.part_poses,
             checkpoint=self.paths.checkpoint("parts_stage"),
         )
         return stage.run(settings.parts)

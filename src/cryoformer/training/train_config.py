@@ -69,6 +69,11 @@ class TrainConfig(ImageSettings):
     refine_latents: bool = Field(default=True, description="Sharpen the latents by the decoder's own likelihood")
     latent_states: int = Field(default=256, ge=2, description="States that the sharpened latents are expectations over")
     parts: int = Field(default=3, ge=0, description="Parts that move as one, at most; 0: none are looked for")
+    part_poses: Literal["chosen", "path", "own"] = Field(
+        default="chosen",
+        description="Parts stand where latents put them (path), or as every particle has them (own); chosen: own where "
+        "held-out images gain",
+    )
     checkpoint_seconds: float = Field(default=60.0, gt=0, description="Time between checkpoints")
 
     @property
