@@ -75,9 +75,10 @@ def one_set(kind: str, noise: float, number: int) -> dict[str, Any]:
         metrics = open_run(Path(folder) / "run").metrics
     said = next(line for line in metrics if line["stage"] == "parts")
     found = {name: round(said[name], 4) for name in ("held_out_gain", "held_out_error") if name in said}
-    explained = [round(line["explained"], 3) for line in metrics if line["stage"] == "parts_start"]
+    tried = [line for line in metrics if line["stage"] == "parts_choice" and "gain" in line]
+    gains = [[round(line[name], 4) for name in ("gain", "error", "explained")] for line in tried]
     own = [line["kept"] for line in metrics if line["stage"] == "own_poses"]
-    return {"kind": kind, "seed": number, "noise": noise, "parts": said["parts"], "explained": explained, **found} | (
+    return {"kind": kind, "seed": number, "noise": noise, "parts": said["parts"], "coarse": gains, **found} | (
         {"own_poses": own} if own else {}
     )
 

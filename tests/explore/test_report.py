@@ -19,7 +19,7 @@ from cryoformer.assess.evaluate import evaluate_run
 from cryoformer.errors import InputError
 from cryoformer.explore import gallery, motion, report
 from cryoformer.explore.findings import AnalysisOptions, find
-from cryoformer.explore.moving_parts import part_masses, part_places, part_words
+from cryoformer.explore.moving_parts import choice_words, part_masses, part_places, part_words
 from cryoformer.explore.report_text import duration, repeat_command, rows_of, summary, warnings
 from cryoformer.imaging.grids import voxel_radii
 from cryoformer.parts.density import PartDensities
@@ -251,6 +251,21 @@ def test_the_mass_of_a_part_is_that_of_protein_of_its_volume(tmp_path: Path) -> 
     density = replace(density, densities=PartDensities(0 * ball, ball[None], 5.0))
     # A protein of 100 kDa fills 121,000 cubic Angstrom.
     assert part_masses(density) == pytest.approx([4 / 3 * math.pi * 20.0**3 / 1212], rel=0.1)
+
+
+def test_the_report_says_what_moves_and_what_comes_and_goes(tmp_path: Path) -> None:
+    run = run_with_part(tmp_path)
+    assert choice_words(run) == []
+    run.metrics.append({"stage": "parts_choice", "parts": 0, "held_out": -9.0})
+    for parts, gain in ((1, 0.5), (2, 0.25)):
+        run.metrics.append({"stage": "parts_choice", "parts": parts, "gain": gain, "error": 0.1})
+    run.metrics.append({"stage": "kept", "share": 0.3, "gained": 0.6, "comes_and_goes": True})
+    _, kept = part_words(run)
+    assert "30% of what varies: there density comes and goes" in kept
+    (words,) = choice_words(run)
+    assert "1 part +0.500 ± 0.100; 2 parts +0.250 ± 0.100. The likeliest model stays." in words
+    run.parts = None
+    assert choice_words(run)[0].endswith("No part is claimed.")
 
 
 def test_parts_that_move_are_told_and_shown(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_fit_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fit, "FIRST_ROUNDS", 3)
     state, path = begin(torch.from_numpy(t)), tmp_path / "state.safetensors"
     with RunLog(None) as log:
-        _, whole, reached = PartFit(images, rows, held_out, log, 0).run(state)
+        _, whole, reached = PartFit(images, rows, held_out, log, 0).finish(state)
         plain = PartRounds.round
 
         def stops(rounds: PartRounds, number: int):
@@ -40,13 +40,13 @@ def test_a_fit_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.
             return plain(rounds, number)
 
         monkeypatch.setattr(PartRounds, "round", stops)
-        stopped = PartFit(images, rows, held_out, log, 0, path)
+        stopped = PartFit(images, rows, held_out, log, 0, None, path)
         with pytest.raises(Stopped):
-            stopped.run(state)
+            stopped.finish(state)
         seen = []
         monkeypatch.setattr(PartRounds, "round", lambda rounds, number: seen.append(number) or plain(rounds, number))
         again = FitState.load(path, state.model.occupancy, state.model.support)
-        _, continued, there = stopped.run(again)
+        _, continued, there = stopped.finish(again)
     assert seen == [3]
     torch.testing.assert_close(continued.evidence, whole.evidence)
     torch.testing.assert_close(there.of_halves, reached.of_halves)

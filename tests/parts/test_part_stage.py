@@ -1,6 +1,6 @@
 """Parts as a stage of a run: the choice by held-out images, and runs that have parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +14,13 @@ from cryoformer.errors import InputError
 from cryoformer.formats.load import load_particles
 from cryoformer.images.fourier_images import Images
 from cryoformer.linear.regions import Regions
-from cryoformer.parts import fit, stage
+from cryoformer.parts import choice, fit, stage
+from cryoformer.parts.choice import Candidate
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.fit import FitState
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.own_poses import PartSpread
-from cryoformer.parts.posterior import StatePosterior
 from cryoformer.parts.rounds import PartModel
 from cryoformer.parts.stage import PartStage
 from cryoformer.parts.start import start_parts
@@ -49,14 +49,17 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     small_run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fit, "FIRST_ROUNDS", 1)
+    monkeypatch.setattr(choice, "FIRST_ROUNDS", 1)
     monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
     monkeypatch.setattr(stage, "STATES", 8)
-    monkeypatch.setattr(stage, "LEAST_EXPLAINED", -100.0)
-    monkeypatch.setattr(stage, "MOST_GAINED", 1.0)
+    monkeypatch.setattr(stage, "LEAST_GAIN", -100.0)
     small_run(tmp_path / "run", parts=1, latent_states=8, stages=[{"box": 24, "epochs": 1, "batch": 64}])
     run = open_run(tmp_path / "run")
     (said,) = [line for line in run.metrics if line["stage"] == "parts"]
-    assert (run.parts is not None) == (said["held_out_gain"] > 0)
+    assert (run.parts is not None) == (said["parts"] > 0)
+    tried = [line for line in run.metrics if line["stage"] == "parts_choice"]
+    assert [line["parts"] for line in tried] == [0, 1]
+    assert ("tried" in said) == (tried[1]["held_out"] > tried[0]["held_out"])
     assert not (tmp_path / "run" / "checkpoints" / "parts_stage.safetensors").exists()
 
     density = moving_density(run.latents)
@@ -84,43 +87,74 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     assert not (tmp_path / "other").exists()
 
 
-def evidence(count: int, gain: float) -> StatePosterior:
-    return StatePosterior(torch.ones(count, 1), torch.full((count,), gain))
-
-
 class Judged(PartStage):
     """The stage with evidence that is made up, to see what is made of it."""
 
     def __init__(self, images: Images, log: RunLog) -> None:
         self.images, self.log = images, log
+        self.network = self.support = None
         self.rows, self.seed, self.checkpoint = torch.arange(len(images)), 0, None
         self.held_out = torch.arange(0, len(images), 10)
+        self.latents, self.occupancy = torch.rand(50, 1), torch.ones(1)
 
-    def _begin(self, most: int) -> FitState:
-        motions = moving_density(np.random.default_rng(0).normal(size=(50, 1)).astype(np.float32)).motions
-        one = torch.ones(BOX, BOX, BOX)
-        return FitState(PartModel(motions, one[None], one, torch.zeros(4, 1)), torch.zeros(5, 2).long())
+    def _first_draws(self) -> None: ...
 
-    def _network_evidence(self) -> torch.Tensor:
-        return torch.zeros(len(self.held_out))
+    def _starts(self, most: int, terms: LatentTerms) -> Iterator[SimpleNamespace]:
+        for parts in range(1, most + 1):
+            yield SimpleNamespace(motions=[0] * parts, explained=1 - 0.5**parts)
 
-    def _finished(self, rounds, posterior, state) -> str:
-        return "found"
+    def _finished(self, rounds, posterior, state) -> int:
+        return len(state.model.motions)
 
 
-@pytest.mark.parametrize(("gain", "chosen"), [(0.1, "found"), (0.0, None), (-0.1, None)])
-def test_held_out_images_choose(moving: Simulated, gain: float, chosen: str | None, monkeypatch: pytest.MonkeyPatch):
+def candidate(parts: int, likelihood: float) -> Candidate:
+    terms = LatentTerms.of_population(torch.linspace(0, 1, 9)[:, None])
+    motions = PartMotions(terms, torch.zeros(parts, 3), torch.zeros(parts, len(terms.scale), 6))
+    model = PartModel(motions, torch.zeros(parts, 2, 2, 2), torch.zeros(2, 2, 2), torch.zeros(4, 1))
+    return Candidate(FitState(model, torch.zeros(5, 2).long()), likelihood + torch.arange(4.0))
+
+
+@pytest.mark.parametrize(
+    ("coarse", "full", "chosen"),
+    [
+        ([0.1, 0.2, 0.1], 1.0, 2),
+        ([0.1, 0.0, 0.3], 1.0, 1),
+        # One part that holds two domains is worse than none, two are better.
+        ([-1.0, 0.2, 0.1], 1.0, 2),
+        ([-1.0, -0.1, 0.3], 1.0, None),
+        ([0.0, 0.0, 0.0], 1.0, None),
+        ([0.1, 0.2, 0.1], -1.0, None),
+    ],
+)
+def test_held_out_images_choose(
+    moving: Simulated, coarse: list[float], full: float, chosen: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    class Offered:
+        """The candidates; nothing is known to be worse at the full box than 0."""
+
+        def __init__(self, *_: object) -> None: ...
+
+        def without_parts(self, *_: object) -> Candidate:
+            return candidate(0, 0.0)
+
+        def fitted(self, start: SimpleNamespace, rival: Candidate) -> Candidate:
+            return candidate(len(start.motions), coarse[len(start.motions) - 1])
+
     class Fitted:
         def __init__(self, *_: object) -> None: ...
 
-        def run(self, state: FitState) -> tuple[None, StatePosterior, FitState]:
-            return None, evidence(len(moving.images), gain), state
+        def finish(self, state: FitState) -> tuple[SimpleNamespace, None, FitState]:
+            return SimpleNamespace(evidence=lambda _: full + torch.arange(4.0)), None, state
 
     monkeypatch.setattr(stage, "PartFit", Fitted)
+    monkeypatch.setattr(stage, "PartChoice", Offered)
     with RunLog(None) as log:
-        # Without the check of types: what is found is a word here.
-        judged = PartStage.run.__wrapped__ if hasattr(PartStage.run, "__wrapped__") else PartStage.run
-        assert judged(Judged(moving.images, log), 1) == chosen
+        stage_of = Judged(moving.images, log)
+        # Without the check of types: candidates are only numbers here.
+        for name in ("run", "_choose"):
+            plain = getattr(PartStage, name)
+            monkeypatch.setattr(Judged, name, getattr(plain, "__wrapped__", plain), raising=False)
+        assert stage_of.run(3) == chosen
 
 
 class ReadPoses:
@@ -152,28 +186,24 @@ def test_poses_of_their_own_are_kept_where_they_gain_or_where_asked_for(
     with RunLog(None) as log:
         judged = Judged(moving.images, log)
         judged.poses = poses
-        densities = SimpleNamespace(densities=moving_density(np.zeros((9, 1), np.float32)).densities, motions=None)
-        images = SimpleNamespace(minus=lambda _: None)
-        judged.images = images
+        densities = moving_density(np.zeros((9, 1), np.float32)).densities
+        rounds = SimpleNamespace(densities=densities, motions=None, cleared=SimpleNamespace(minus=lambda _: None))
         read = (
             PartStage._own_poses.__wrapped__ if hasattr(PartStage._own_poses, "__wrapped__") else PartStage._own_poses
         )
-        assert read(judged, densities, torch.zeros(40, 1)) == found
+        assert read(judged, rounds, torch.zeros(40, 1)) == found
 
 
-def start_of(densities: Callable[[torch.Tensor], list[np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> object:
-    """What the stage starts from, for a network that decodes these densities; one part that explains all is offered."""
-
+def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated):
     class Decoded(PartStage):
         def __init__(self, log: RunLog) -> None:
             self.images, self.log, self.seed = SimpleNamespace(box=BOX, voxel_angstrom=PIXEL), log, 0
             self.latents, self.regions = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), Regions()
-            self.network = SimpleNamespace(window=torch.ones(BOX, BOX, BOX), volumes=densities)
+            one = [moving.still.numpy()]
+            self.network = SimpleNamespace(window=torch.ones(BOX, BOX, BOX), volumes=lambda some: one * len(some))
 
-    monkeypatch.setattr(stage, "start_parts", lambda *_: SimpleNamespace(explained=0.9))
     with RunLog(None) as log:
-        begin = PartStage._start.__wrapped__ if hasattr(PartStage._start, "__wrapped__") else PartStage._start
-        return begin(Decoded(log), 1)
+        assert list(PartStage._starts(Decoded(log), 1, LatentTerms.of_population(torch.randn(100, 2)))) == []
 
 
 def test_states_reach_the_ends_of_a_motion_that_means_do_not():
@@ -183,23 +213,3 @@ def test_states_reach_the_ends_of_a_motion_that_means_do_not():
     covariance = ((1 - shrunk) * true.var()).expand(4000, 1, 1)
     states = stage.states_of_population(shrunk * seen, covariance, 2000, 2)
     assert states.std() == pytest.approx(float(true.std()), rel=0.05)
-
-
-def test_a_network_that_decodes_one_density_has_no_parts(moving: Simulated, monkeypatch: pytest.MonkeyPatch):
-    assert start_of(lambda some: [moving.still.numpy()] * len(some), monkeypatch) is None
-
-
-def test_density_that_comes_and_goes_is_no_part(moving: Simulated, monkeypatch: pytest.MonkeyPatch):
-    def swinging(some: torch.Tensor) -> list[np.ndarray]:
-        return [(moving.still + blob((10.0 * float(z), 20.0, 0.0), 8.0)).numpy() for z in some[:, 0]]
-
-    def there_or_not(some: torch.Tensor) -> list[np.ndarray]:
-        return [(moving.still + float(z > 0) * blob((0.0, 20.0, 0.0), 8.0)).numpy() for z in some[:, 0]]
-
-    assert start_of(swinging, monkeypatch) is not None
-    assert start_of(there_or_not, monkeypatch) is None
-
-
-def test_the_share_gained_is_nothing_for_motion_and_all_for_what_comes_and_goes():
-    assert stage.share_gained(torch.eye(8)) == pytest.approx(0.0, abs=1e-6)
-    assert stage.share_gained(torch.tensor([[0.0, 1.0, 5.0], [0.0, 3.0, 5.0]])) == pytest.approx(1.0)

@@ -11,17 +11,20 @@ import pytest
 import roma
 import torch
 
+from cryoformer.decode.density_model import ConformationModel
 from cryoformer.formats.relion.star import write_particles_star
 from cryoformer.images.fourier_images import FourierImages
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.imaging.ctf import CTFParameters, contrast_transfer
 from cryoformer.imaging.fourier import images_to_fourier
-from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.grids import crop_volume, grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.part_files import part_motion, part_table
 from cryoformer.parts.subtract import images_of_part, part_views
+from known_network import known_network
 from toy_images import BOX, PIXEL, blob
 
 COUNT = 200
@@ -30,6 +33,15 @@ COUNT = 200
 def part_map() -> torch.Tensor:
     """Of no symmetry, in its own frame."""
     return blob((0.0, 0.0, 0.0), 7.0) + blob((14.0, 0.0, 0.0), 6.0) + 0.7 * blob((0.0, 10.0, 12.0), 6.0)
+
+
+def lump() -> ConformationModel:
+    """A network with a lump that grows with the latent."""
+
+    def grown(z: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        return (1 + 0.2 * z) * torch.exp(-(points - torch.tensor([-20.0, 0.0, -15.0])).square().sum(dim=1) / 128)
+
+    return known_network(grown, torch.zeros(1))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +120,7 @@ def test_files_hold_the_poses_that_parts_have_of_their_own(swinging):
     images, density, latents, _ = swinging
     own = torch.zeros(1, COUNT, 6)
     own[0, :, 3] = 5.0
-    density = MovingDensity.from_tensors(*replace(density, own_poses=own).tensors())
+    density = MovingDensity.from_tensors(*replace(density, own_poses=own).tensors(), lump())
     none = np.zeros((COUNT, 2))
     with_own, without = (
         part_table(each, images.rotations, none, latents)[["x", "y"]].to_numpy()
@@ -119,3 +131,20 @@ def test_files_hold_the_poses_that_parts_have_of_their_own(swinging):
         torch.cat(list(images_of_part(images, replace(density, own_poses=each), latents, 0))) for each in (own, None)
     ]
     assert (stacks[0] - stacks[1]).abs().max() > 0.1 * stacks[1].abs().max()
+
+
+def test_what_the_network_keeps_is_decoded_and_taken_off(swinging):
+    images, density, latents, _ = swinging
+    beside = replace(density, kept=lump())
+    grown = next(lump().volumes(latents[:1]))
+    volume, plain = (next(each.volumes(latents[:1])) for each in (beside, density))
+    np.testing.assert_allclose(volume - plain, grown, atol=1e-5)
+    again = MovingDensity.from_tensors(*beside.tensors(), lump())
+    np.testing.assert_allclose(next(again.volumes(latents[:1])), volume, atol=1e-5)
+    coarse = next(beside.at_box(16).volumes(latents[:1]))
+    np.testing.assert_allclose(coarse, crop_volume(volume, 16, mean=True), atol=0.05)
+    # Of images that show it, the part's are as they were without.
+    shown = LinearMotion(torch.from_numpy(grown)[None] / (1 + 0.2 * float(latents[0])), -(1 + 0.2 * latents))
+    of_both = torch.cat(list(images_of_part(images.minus_motion(shown.ready()), beside, latents, 0)))
+    of_part = torch.cat(list(images_of_part(images, density, latents, 0)))
+    assert (of_both - of_part).abs().max() < 0.03 * of_part.abs().max()

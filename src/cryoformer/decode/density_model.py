@@ -72,6 +72,12 @@ class ConformationModel:
     def box(self) -> int:
         return self.static.shape[-1]
 
+    def within(self, window: Float[Tensor, "d d d"], static: Float[Tensor, "d d d"]) -> "ConformationModel":
+        """The same network, with its filter, in another window and with another static density."""
+        other = ConformationModel(self.network, static, window, self.pixel_size_angstrom)
+        other.gain = self.gain
+        return other
+
     def points(self, box: int) -> DecodedPoints:
         """Grid points of a coarser (or the full) box inside the window."""
         pixel_size = self.pixel_size_angstrom * self.box / box

@@ -1,6 +1,7 @@
 """Parts that move, for the report: what they do in words, where they are, and how well their halves agree."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -50,7 +51,27 @@ def part_words(run: Run) -> list[str]:
                 f"{off['angstrom']:.1f} Å along it; parts.csv has its pose in every particle."
             )
         words.append(text)
-    return words
+    return words + [kept_words(line) for line in run.metrics if line.get("stage") == "kept"]
+
+
+def choice_words(run: Run) -> list[str]:
+    """What held-out images said of how many parts there are; none where none were tried."""
+    tried = [line for line in run.metrics if line.get("stage") == "parts_choice" and "gain" in line]
+    if not tried:
+        return []
+    each = "; ".join(
+        f"{line['parts']} part{'s' * (line['parts'] != 1)} {line['gain']:+.3f} ± {line['error']:.3f}" for line in tried
+    )
+    return [
+        f"Log likelihood of an image that was held out, at a coarse box, over that under the network alone: {each}. "
+        + ("The likeliest model stays." if run.parts is not None else "No part is claimed.")
+    ]
+
+
+def kept_words(line: dict[str, Any]) -> str:
+    """Of the network beside the parts."""
+    what = "there density comes and goes" if line["comes_and_goes"] else "which moves in none of the parts"
+    return f"Beside the parts the network's own density is kept, {line['share']:.0%} of what varies: {what}."
 
 
 def part_masses(density: MovingDensity) -> list[float]:

@@ -32,7 +32,7 @@ from cryoformer.explore.gallery import (
 from cryoformer.explore.morph import DISPLAY_BOX, Morph, morph_figure, motion_frames, prepare_morph
 from cryoformer.explore.motion import in_words
 from cryoformer.explore.movie import write_gif
-from cryoformer.explore.moving_parts import part_figure, part_words
+from cryoformer.explore.moving_parts import choice_words, part_figure, part_words
 from cryoformer.explore.report_nulls import has_nulls, nulls_figure, validation_tests
 from cryoformer.explore.report_page import PAGE
 from cryoformer.explore.report_text import (
@@ -193,6 +193,7 @@ def _fill(
         outliers=outlier_words(run),
         parts=found.parts,
         part_words=part_words(run),
+        choice_words=choice_words(run),
         table=_table(evaluation),
         validation=None if validation is None else validation_tests(validation),
         free_energies=[

@@ -60,7 +60,7 @@ pre { background: var(--box); padding: .6rem .8rem; white-space: pre-wrap; overf
 <h2>What moves</h2>
 {% for sentence in motion %}<p>{{ sentence }}</p>{% endfor %}
 {% for sentence in truth_words %}<p>{{ sentence }}</p>{% endfor %}
-{% for sentence in part_words %}<p>{{ sentence }}</p>{% endfor %}
+{% for sentence in part_words + choice_words %}<p>{{ sentence }}</p>{% endfor %}
 <figure class="panels"><img src="{{ images.morph }}"
  alt="Five states along the motion, and projections minus their mean">
 <figcaption>{{ morph_caption }}</figcaption></figure>

@@ -124,7 +124,8 @@ class StreamedImages(Images):
         return replace(self, contrast=here if self.contrast is None else self.contrast * here)
 
     def minus_motion(self, motion: LinearMotion) -> "StreamedImages":
-        return replace(self, motion=motion.of(slice(self.part.start, self.part.stop)).ready())
+        here = motion.of(slice(self.part.start, self.part.stop))
+        return replace(self, motion=(here if self.motion is None else self.motion.plus(here)).ready())
 
     def minus(self, volume: Float[Tensor, "d d d"]) -> "StreamedImages":
         return replace(self, subtracted=SliceProjector(volume))

@@ -1,7 +1,8 @@
 """Parts from a first idea to full resolution: rounds at a coarse box, then at the full one; kept on disk between them.
 
-The two halves of the images also go two rounds for themselves at the coarse box, each with densities and states of its
-own: by how much their motions differ says how well a motion is known.
+Of what is fitted at the coarse box one model goes on (:mod:`.choice`). The two halves of the images also go two rounds
+for themselves there, each with densities and states of its own: by how much their motions differ says how well a
+motion is known.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.checkpoint import load_tensors, save_tensors
+from cryoformer.decode.density_model import ConformationModel
 from cryoformer.images.fourier_images import Images
 from cryoformer.parts.density import PartDensities
 from cryoformer.parts.motion import LatentTerms, PartMotions
@@ -22,6 +24,8 @@ from cryoformer.progress import RunLog
 FIRST_BOX = 32
 FIRST_ROUNDS, LAST_ROUNDS = 5, 1
 HALF_ROUNDS = 2
+# After as many rounds, models that are behind one of fewer parts stay so: on spike64, the demo and two motions.
+RACE_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class FitState:
         densities: of the last round, at its box; None before the first.
         of_halves: the motions' coefficients as either half of the images has them.
         done: rounds.
+        course: log likelihood of a held-out image in every round of this call.
     """
 
     model: PartModel
@@ -40,6 +45,7 @@ class FitState:
     densities: PartDensities | None = None
     of_halves: Float[Tensor, "2 m j 6"] | None = None
     done: int = 0
+    course: tuple[float, ...] = ()
 
     def save(self, path: Path) -> None:
         """What :meth:`load` goes on from."""
@@ -48,6 +54,8 @@ class FitState:
         tensors = {f"terms.{name}": value for name, value in vars(motions.terms).items()}
         tensors |= {"pivots": motions.pivots, "coefficients": motions.coefficients, "masks": self.model.masks}
         tensors |= {"draws": self.draws.int(), "still": densities.still, "parts": densities.parts}
+        if self.model.window is not None:
+            tensors["window"] = self.model.window
         if self.of_halves is not None:
             tensors["of_halves"] = self.of_halves
         save_tensors(path, tensors, {"done": self.done, "pixel_size_angstrom": densities.pixel_size_angstrom})
@@ -59,7 +67,7 @@ class FitState:
         terms = LatentTerms(**{name: tensors[f"terms.{name}"] for name in ("mean", "whitening", "reference", "scale")})
         motions = PartMotions(terms, tensors["pivots"], tensors["coefficients"])
         return FitState(
-            model=PartModel(motions, tensors["masks"], occupancy, support),
+            model=PartModel(motions, tensors["masks"], occupancy, support, tensors.get("window")),
             draws=tensors["draws"].long(),
             densities=PartDensities(tensors["still"], tensors["parts"], float(facts["pixel_size_angstrom"])),
             of_halves=tensors.get("of_halves"),
@@ -70,7 +78,9 @@ class FitState:
 class PartFit:
     """The rounds, from the images of ``rows``; the held-out ones say in the log how it goes.
 
-    ``checkpoint``: where the state is kept after every round (None: nowhere).
+    Args:
+        network: of which models may keep some.
+        checkpoint: where the state of the model that goes on is kept after every round (None: nowhere).
     """
 
     def __init__(
@@ -80,40 +90,58 @@ class PartFit:
         held_out: Int[Tensor, " h"],
         log: RunLog,
         seed: int,
+        network: ConformationModel | None = None,
         checkpoint: Path | None = None,
     ) -> None:
         self.images, self.rows, self.held_out, self.log, self.seed = images, rows, held_out, log, seed
-        self.checkpoint = checkpoint
-        first = [FIRST_BOX] * FIRST_ROUNDS if images.box > FIRST_BOX else []
-        self.plan = first + [images.box] * (LAST_ROUNDS if first else FIRST_ROUNDS + LAST_ROUNDS)
+        self.network, self.checkpoint = network, checkpoint
+        self.low = images.crop(min(FIRST_BOX, images.box))
 
-    def run(self, state: FitState) -> tuple[PartRounds, StatePosterior, FitState]:
-        """All rounds that are left; the last densities, and the images' states under them."""
-        rounds: PartRounds | None = None
-        for number in range(state.done, len(self.plan)):
-            rounds = self._rounds(self.plan[number], state, rounds)
-            posterior = rounds.round(number)
-            draws = posterior.draws(DRAWS, self.seed + number)
-            state = replace(state, model=rounds.model, draws=draws, densities=rounds.densities, done=number + 1)
-            gain = float(posterior.evidence[self.held_out].mean())
-            self.log.record(stage=f"parts_{rounds.images.box}", round=number + 1, held_out=gain)
-            self.log.advance((number + 1) / (len(self.plan) + 2), f"held-out log likelihood {gain:.3f}")
-            if state.of_halves is None and number + 1 == len(self.plan) - LAST_ROUNDS:
-                state = replace(state, of_halves=torch.stack([self._half(rounds, half) for half in (0, 1)]))
-            if self.checkpoint is not None:
-                state.save(self.checkpoint)
-        rounds = self._rounds(self.plan[-1], state, rounds)
+    def coarse(self, state: FitState, rival: tuple[float, ...] = ()) -> tuple[PartRounds, FitState]:
+        """The rounds at the coarse box that are left; only the first ones where those of a ``rival`` were better."""
+        rounds = self.rounds(self.low, state)
+        for number in range(state.done, FIRST_ROUNDS):
+            state = self._round(rounds, state, number)
+            if number + 1 == RACE_ROUNDS and rival and state.course[-1] < rival[number]:
+                break
+        return rounds, state
+
+    def finish(self, state: FitState) -> tuple[PartRounds, StatePosterior, FitState]:
+        """All that are left, at the full box too; the last densities, and the images' states under them."""
+        if state.of_halves is None:
+            rounds, state = self.coarse(state)
+            state = self._keep(replace(state, of_halves=torch.stack([self._half(rounds, half) for half in (0, 1)])))
+        rounds = self.rounds(self.images, state)
+        for number in range(state.done, FIRST_ROUNDS + LAST_ROUNDS):
+            state = self._keep(self._round(rounds, state, number))
         return rounds, rounds.read(), state
 
-    def _rounds(self, box: int, state: FitState, before: PartRounds | None) -> PartRounds:
-        if before is not None and before.images.box == box:
-            return before
-        rounds = PartRounds(self.images.crop(box), state.model, self.rows, self.seed)
-        if state.densities is not None and state.densities.box == box:
+    def rounds(self, images: Images, state: FitState) -> PartRounds:
+        """Rounds that go on from a state, at the box of these images."""
+        rounds = PartRounds(images, state.model, self.rows, self.seed, self.network)
+        if state.densities is not None and state.densities.box == images.box:
             rounds.densities = state.densities
+            rounds.clear(state.draws)
         else:
             rounds.begin(state.draws, state.densities)
         return rounds
+
+    def _round(self, rounds: PartRounds, state: FitState, number: int) -> FitState:
+        posterior = rounds.round(number)
+        draws = posterior.draws(DRAWS, self.seed + number)
+        gain = float(posterior.evidence[self.held_out].mean())
+        count, box = len(rounds.motions), rounds.images.box
+        self.log.record(stage=f"parts_{box}", parts=count, round=number + 1, held_out=gain)
+        self.log.advance((number + 1) / (FIRST_ROUNDS + LAST_ROUNDS + 2), f"held-out log likelihood {gain:.3f}")
+        course = (*state.course, gain)
+        return replace(
+            state, model=rounds.model, draws=draws, densities=rounds.densities, done=number + 1, course=course
+        )
+
+    def _keep(self, state: FitState) -> FitState:
+        if self.checkpoint is not None:
+            state.save(self.checkpoint)
+        return state
 
     def _half(self, rounds: PartRounds, half: int) -> Float[Tensor, "m j 6"]:
         """Coefficients of the motions as one half of the images has them, from where all have come."""
@@ -121,7 +149,8 @@ class PartFit:
         # Its own halves take its images in turn, all rows of one on one side.
         shown = rounds.images.part.images[rows.cpu()].unique(return_inverse=True)[1]
         images = replace(rounds.images.take(rows), halves=(shown % 2).to(rows.device))
-        own = PartRounds(images, rounds.model, torch.arange(len(images), device=images.device), self.seed)
+        every = torch.arange(len(images), device=images.device)
+        own = PartRounds(images, rounds.model, every, self.seed, self.network)
         own.densities = rounds.densities
         for number in range(HALF_ROUNDS):
             own.round(number)

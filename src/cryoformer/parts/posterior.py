@@ -23,6 +23,7 @@ from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.cut import Cut
 from cryoformer.imaging.slices import slice_table
 from cryoformer.parts.density import MovedParts, PartDensities
+from cryoformer.parts.kept_density import KeptDensity
 from cryoformer.parts.motion import PartMotions
 
 ROWS_AT_ONCE = 5000
@@ -63,11 +64,19 @@ def part_log_likelihoods(
     motions: PartMotions,
     support: Float[Tensor, "s k"],
     region: Bool[Tensor, "d d d"],
+    kept: KeptDensity | None = None,
 ) -> Float[Tensor, "n s"]:
-    """log p(Y_i | s) over that of the still density alone, from what that leaves of the images."""
+    """log p(Y_i | s) over that of the still density alone, from what that leaves of the images.
+
+    ``region``: where parts ever are. ``kept``: what the network adds to the parts in these states.
+    """
+    if kept is not None:
+        region = region | kept.region
     inside = region.reshape(-1).numpy()
     moved = MovedParts(densities.parts, densities.pixel_size_angstrom)
     states = torch.from_numpy(np.stack([volume.reshape(-1)[inside] for volume in moved.all(motions.at(support))]))
+    if kept is not None:
+        states = states + kept.weights.cpu() @ kept.basis.flatten(1)[:, region.reshape(-1)].cpu()
     weights, basis = low_rank(states)
     cut = Cut.about(region)
     table = slice_table(lambda rows: cut.place(basis[rows], region), len(basis), cut.side)

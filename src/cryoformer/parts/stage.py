@@ -1,12 +1,13 @@
 r"""Parts as a stage of a run: how many, what they are, and whether they explain images better than the network.
 
-Parts are looked for in the densities that the network decodes, one more as long as it explains much of what is left,
-and are then fitted to images. Where density comes and goes instead, none is looked for. Images that were held out of
-all training decide: if their log likelihood under the parts is not above that under the network, with densities from
-the same images, there are no parts, and the run is as it was.
+Parts are looked for in the densities that the network decodes, and fitted to images. Images that were held out of all
+training decide how many there are, and where the network stays (:mod:`.choice`), at a coarse box; and once more at the
+full one: if their log likelihood under the parts is not above that under the network, with a still density from the
+same images, there are no parts, and the run is as it was.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,35 +17,31 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryoformer.decode.density_model import ConformationModel
-from cryoformer.decode.latent_posterior import choose_states, fit_prior, gaussian_draws, state_log_likelihoods
+from cryoformer.decode.latent_posterior import choose_states, gaussian_draws
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.fsc import masked_fsc
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import Backprojection
 from cryoformer.linear.regions import Regions
+from cryoformer.parts.choice import Candidate, PartChoice
 from cryoformer.parts.fit import FitState, PartFit
-from cryoformer.parts.masks import part_masks
+from cryoformer.parts.kept_density import kept_density
 from cryoformer.parts.motion import LatentTerms, PartMotions, moved
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread
 from cryoformer.parts.part_files import motion_error, part_motion
-from cryoformer.parts.posterior import StatePosterior, state_posterior
-from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartModel, PartRounds, unexplained
+from cryoformer.parts.posterior import StatePosterior
+from cryoformer.parts.rounds import DRAWS, LAST_DRAWS, PartRounds
 from cryoformer.parts.start import STATES, PartStart, coarse_box, coarse_region, start_parts
 from cryoformer.progress import RunLog
 from cryoformer.training.held_out_filter import split_held_out
-from cryoformer.training.static_density import static_density
 
-# A further part must explain so much of what the others leave of the decoded densities' variance. In adenylate kinase a
-# third one explains 21 %, and makes held-out images less likely by 0.85 than two parts do.
-LEAST_GAIN = 0.3
-LEAST_EXPLAINED = 0.2
+# A further part that explains no more than so much of what the others leave of the decoded densities is not tried.
+LEAST_GAIN = 0.05
 # Deviation of the decoded densities over the states, relative to their own, that is worth a look.
 LEAST_SPREAD = 1e-4
-IMAGES_PER_STATE = 16
-PRIOR_IMAGES = 1000
-# Of what varies, the share that is gained or lost by the molecule as a whole. Motion only shifts it: 0.03 to 0.05 where
-# domains swing, 0.52 where two domains come and go.
+# Of what varies, the share that is gained or lost in all. Motion only shifts density: 0.03 to 0.05 where domains swing,
+# 0.52 where two domains come and go. For words alone.
 MOST_GAINED = 0.2
 # Standard errors by which held-out images must gain for parts to have poses of their own.
 LEAST_OWN_GAIN = 2.0
@@ -93,40 +90,51 @@ class PartStage:
     def run(self, most: int) -> FoundParts | None:
         """At most so many parts; None where the network explains held-out images better."""
         self.log.stage("parts")
-        state = self._begin(most)
-        if state is None:
-            self.log.record(stage="parts", parts=0)
-            self.log.say("no motion of a part explains the decoded densities")
-            return None
-        fit = PartFit(self.images, self.rows, self.held_out, self.log, self.seed, self.checkpoint)
-        rounds, posterior, state = fit.run(state)
-        of_parts, of_network = posterior.evidence[self.held_out], self._network_evidence()
-        gain = float((of_parts - of_network).mean())
-        error = float((of_parts - of_network).std()) / len(of_parts) ** 0.5
-        count = len(state.model.motions)
-        facts = (
-            f"{count} part{'s' * (count > 1)}: held-out log likelihood {gain:+.3f} +- {error:.3f} over the network's"
-        )
-        kept = count if gain > 0 else 0
-        self.log.record(stage="parts", parts=kept, tried=count, held_out_gain=gain, held_out_error=error)
+        fit = PartFit(self.images, self.rows, self.held_out, self.log, self.seed, self.network, self.checkpoint)
+        choice = PartChoice(fit, self.network, self.occupancy.cpu(), self.support, self._first_draws())
+        if self.checkpoint is not None and self.checkpoint.exists():
+            state = FitState.load(self.checkpoint, self.occupancy.cpu(), self.support)
+        else:
+            chosen = self._choose(choice, most)
+            if not len(chosen):
+                self.log.record(stage="parts", parts=0)
+                return None
+            state = chosen.state
+        rounds, posterior, state = fit.finish(state)
+        found = Candidate(state, rounds.evidence(self.held_out))
+        gain, error = found.over(choice.without_parts(state.model.motions.terms, self.images))
+        facts = f"{_parts(len(found))}: held-out log likelihood {gain:+.3f} +- {error:.3f} over the network's"
+        kept = len(found) if gain > 0 else 0
+        self.log.record(stage="parts", parts=kept, tried=len(found), held_out_gain=gain, held_out_error=error)
         if gain <= 0:
             self.log.say(f"{facts}; the network stays")
             return None
         self.log.say(facts)
         return self._finished(rounds, posterior, state)
 
-    def _begin(self, most: int) -> FitState | None:
-        """Where an interrupted fit stood, or a first idea; None where there is none."""
-        if self.checkpoint is not None and self.checkpoint.exists():
-            return FitState.load(self.checkpoint, self.occupancy.cpu(), self.support)
-        start = self._start(most)
-        if start is None:
-            return None
-        masks = part_masks(start, self.images.box, self.images.voxel_angstrom)
-        return FitState(PartModel(start.motions, masks, self.occupancy.cpu(), self.support), self._first_draws())
+    def _choose(self, choice: PartChoice, most: int) -> Candidate:
+        """The model under which held-out images are likeliest at the coarse box, of none, one, two ... parts."""
+        terms = LatentTerms.of_population(self.latents.cpu())
+        alone = best = choice.without_parts(terms)
+        self.log.record(stage="parts_choice", parts=0, held_out=alone.likelihood)
+        explained = 0.0
+        for start in self._starts(most, terms):
+            if start.explained < 1 - (1 - LEAST_GAIN) * (1 - explained):
+                break
+            tried, explained = len(start.motions), start.explained
+            found = choice.fitted(start, best)
+            gain, error = found.over(alone)
+            facts = {"held_out": found.likelihood, "gain": gain, "error": error, "explained": explained}
+            self.log.record(stage="parts_choice", parts=len(found), tried=tried, **facts)
+            self.log.say(f"{_parts(len(found))}: held-out log likelihood {gain:+.3f} +- {error:.3f} over no part")
+            if found.likelihood <= best.likelihood and tried > 1:
+                break
+            best = max(best, found, key=lambda each: each.likelihood)
+        self.log.say(f"held-out images choose {_parts(len(best))}")
+        return best
 
-    def _start(self, most: int) -> PartStart | None:
-        """As many parts as explain the densities of some states."""
+    def _starts(self, most: int, terms: LatentTerms) -> Iterator[PartStart]:
+        """One, two, ... parts as they explain the densities of some states; none where those are all the same."""
         full, pixel_size = self.images.box, self.images.voxel_angstrom
         box = coarse_box(full, pixel_size)
         coarse = pixel_size * full / box
@@ -139,22 +147,9 @@ class PartStage:
         densities = torch.stack(decoded)
         # A network that found no motion may decode the same for all particles, but for rounding.
         if not densities[:, region].std(dim=0).square().mean().sqrt() > LEAST_SPREAD * densities.std():
-            return None
-        gained = share_gained(densities[:, region])
-        if gained > MOST_GAINED:
-            self.log.say(
-                f"density comes and goes ({100 * gained:.0f} % of what varies), which no motion of a part does"
-            )
-            return None
-        terms, best = LatentTerms.of_population(self.latents.cpu()), None
+            return
         for parts in range(1, most + 1):
-            found = start_parts(densities, some.cpu(), terms, region, coarse, parts, self.seed)
-            self.log.record(stage="parts_start", parts=parts, explained=found.explained)
-            least = LEAST_EXPLAINED if best is None else 1 - (1 - LEAST_GAIN) * (1 - best.explained)
-            if found.explained < least:
-                break
-            best = found
-        return best
+            yield start_parts(densities, some.cpu(), terms, region, coarse, parts, self.seed)
 
     def _first_draws(self) -> Int[Tensor, "n c"]:
         """States near draws from the latents' posteriors."""
@@ -162,23 +157,10 @@ class PartStage:
         states = [torch.cdist(some, self.support).argmin(dim=1) for some in drawn.split(2**16)]
         return torch.cat(states).view(-1, DRAWS)
 
-    @torch.no_grad()
-    def _network_evidence(self) -> Float[Tensor, " h"]:
-        """Of the held-out images under the network, with a base from the same images as the parts' densities."""
-        model, images = self.network, self.images
-        points = model.points(images.box)
-        shared = IMAGES_PER_STATE if model.shares_states else 1
-        base = static_density(images, model, points, self.latents, self.occupancy, shared, self.seed, self.rows)
-        step = max(1, len(self.rows) // PRIOR_IMAGES)
-        rows = torch.cat([self.held_out, self.rows[::step]])
-        residuals = images.take(rows).minus(base)
-        likelihood = state_log_likelihoods(model, residuals, self.support)
-        weights = fit_prior(likelihood[len(self.held_out) :])
-        return state_posterior(likelihood, unexplained(residuals), weights).evidence[: len(self.held_out)]
-
     def _finished(self, rounds: PartRounds, posterior: StatePosterior, state: FitState) -> FoundParts:
         """Densities from all images; latents as they were read last."""
         latents, covariance = posterior.moments(self.support)
+        rounds.clear(posterior)
         own = self._own_poses(rounds, latents)
         rounds.rows = torch.arange(len(self.images), device=self.images.device)
         if own is None:
@@ -196,11 +178,28 @@ class PartStage:
             torch.stack([torch.stack(found.halves) for found in rounds.found]),
             torch.stack([_masked_fsc(found, mask) for found, mask in zip(rounds.found, rounds.masks, strict=True)]),
             None if own is None else own[0],
+            self._kept(rounds),
         )
         population = self.support[posterior.draws(LAST_DRAWS, self.seed).reshape(-1)]
         for part in range(len(density)):
             self._tell(density.motions, part, population, state)
         return FoundParts(density, latents, covariance, population)
+
+    def _kept(self, rounds: PartRounds) -> ConformationModel | None:
+        """The network beside the parts, and what it says there."""
+        window, kept = rounds.model.window, rounds.kept
+        if window is None or kept is None:
+            return None
+        whole = kept_density(self.network, self.network.window, rounds.images.box, self.support)
+        assert whole is not None
+        share, gained = kept.variance / whole.variance, kept.share_gained()
+        comes_and_goes = gained > MOST_GAINED
+        self.log.record(stage="kept", share=share, gained=gained, comes_and_goes=comes_and_goes)
+        self.log.say(
+            f"beside the parts the network's density stays: {100 * share:.0f} % of what varies, "
+            f"{'where density comes and goes' if comes_and_goes else 'which moves in no part'}"
+        )
+        return self.network.within(window, -kept.mean)
 
     def _tell(self, motions: PartMotions, part: int, population: Float[Tensor, "e k"], state: FitState) -> None:
         """How a part moves, and how well that is known."""
@@ -219,7 +218,7 @@ class PartStage:
         """Means and covariances of the parts' own poses, if held-out images gain by them (or as it was asked for)."""
         if self.poses == "path":
             return None
-        reader = OwnPoses(self.images.minus(rounds.densities.still), rounds.densities, rounds.motions, latents)
+        reader = OwnPoses(rounds.cleared.minus(rounds.densities.still), rounds.densities, rounds.motions, latents)
         first, likelihood = reader.evidence()
         spreads, useful = [], False
         for part, evidence in enumerate(first):
@@ -258,7 +257,5 @@ def _masked_fsc(found: Backprojection, mask: Float[Tensor, "d d d"]) -> Float[Te
     return torch.from_numpy(masked_fsc(halves[0], halves[1], mask.cpu().numpy())).float()
 
 
-def share_gained(densities: Float[Tensor, "s p"]) -> float:
-    """What densities gain or lose in all, as a share of what varies: 0 for motion, 1 where density comes and goes."""
-    deviations = densities - densities.mean(dim=0)
-    return float(deviations.sum(dim=1).abs().sum() / deviations.abs().sum())
+def _parts(count: int) -> str:
+    return "no part" if count == 0 else f"{count} part{'s' * (count > 1)}"

@@ -12,11 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cryoformer.decode.latent_posterior import choose_states
 from cryoformer.images.fourier_images import Images
+from cryoformer.images.linear_motion import LinearMotion
 from cryoformer.imaging.fourier import fourier_to_images, shift_phases
+from cryoformer.parts.kept_density import kept_density
 from cryoformer.parts.motion import PartPlaces
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.update import PartProjector
+
+STATES = 256
 
 
 @torch.no_grad()
@@ -26,7 +31,7 @@ def images_of_part(
     """In real space, a batch at a time, in the order of the images."""
     places = density.places(latents)
     projector = PartProjector(density.densities, places)
-    residuals = images.minus(density.densities.still)
+    residuals = _residuals(images, density, latents)
     for rows, batch in residuals.batches(residuals.every()):
         slices = projector.slices(batch, rows[:, None])
         values = [value[..., 0] for number, value in enumerate(projector.values(slices)) if number != part]
@@ -35,6 +40,21 @@ def images_of_part(
             left = left - batch.ctf * projector.plane.put(torch.stack(values).sum(dim=0))
         left = left * shift_phases(-slices.shifts[part], images.box, images.pixel_size_angstrom)
         yield fourier_to_images(left, images.box)
+
+
+def _residuals(images: Images, density: MovingDensity, latents: Float[Tensor, "n k"]) -> Images:
+    """Images without the still density and what is kept of the network, that in the nearest of some hundred states."""
+    network, still = density.kept, density.densities.still
+    if network is None:
+        return images.minus(still)
+    support = choose_states(latents, STATES, seed=0)
+    kept = kept_density(network, network.window, images.box, support)
+    if kept is None:
+        return images.minus(still)
+    nearest = torch.cat([torch.cdist(some, support).argmin(dim=1) for some in latents.split(2**16)])
+    return images.minus_motion(LinearMotion(kept.basis, kept.weights[nearest])).minus(
+        still + kept.mean + network.static
+    )
 
 
 def part_views(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.slices import interpolate_slices
-from cryoformer.linear.consensus import Backprojection, solved_halves
+from cryoformer.linear.consensus import Backprojection, solved_halves, wiener_backprojection
 from cryoformer.linear.normal_equations import NormalEquations
 from cryoformer.parts.density import FieldProjector, PartDensities
 from cryoformer.parts.motion import PartMotions, PartPlaces, left_jacobian
@@ -182,6 +182,8 @@ def update_still(
     images: Images, rows: Int[Tensor, " r"], densities: PartDensities, places: PartPlaces, draws: Int[Tensor, "n c"]
 ) -> Backprojection:
     """The still density: what the parts, averaged over the draws, leave of these rows."""
+    if not len(densities.parts):
+        return wiener_backprojection(images, order=rows)
     projector = PartProjector(densities, places)
     plane = projector.plane
     deviation = images.slice_deviation(plane)

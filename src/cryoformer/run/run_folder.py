@@ -178,7 +178,7 @@ class Run(VolumeSource):
         self.box = self.model.box
         self.parts: MovingDensity | None = None
         if paths.checkpoint("parts").exists():
-            self.parts = MovingDensity.from_tensors(*load_tensors(paths.checkpoint("parts")))
+            self.parts = MovingDensity.from_tensors(*load_tensors(paths.checkpoint("parts")), self.model)
         with np.load(paths.latents, allow_pickle=False) as latents:
             super().__init__("cryoformer", latents["mean"], self._decode)
             self.latents_covariance = latents["covariance"]
