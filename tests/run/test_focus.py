@@ -16,6 +16,7 @@ from cryoformer.formats.particle_input import ParticleInput
 from cryoformer.imaging.grids import grid_points, resample_volume
 from cryoformer.imaging.projection import splat_project
 from cryoformer.linear.regions import regions_of_run
+from cryoformer.run.images import images_of_run
 from cryoformer.run.run_folder import RunPaths, open_run
 from cryoformer.run.train import train
 from cryoformer.training.train_config import load_config
@@ -81,6 +82,10 @@ def test_latents_know_the_motion_in_focus_alone(two_motions, tmp_path):
     assert states[0][still].max() > 0.3 * states.max()
     basis = load_tensors(RunPaths(run.path).checkpoint("subspace"))[0]["basis"].numpy()
     assert np.abs(basis[:, still]).max() < 1e-6 * np.abs(basis).max()
+    # Whoever reads the images as the network saw them does not see what moves elsewhere.
+    with images_of_run(run) as (plain, *_), images_of_run(run, focused=True) as (focused, *_):
+        taken = plain.take(torch.arange(50)).coefficients - focused.take(torch.arange(50)).coefficients
+    assert taken.abs().square().mean() > 1e-3 * plain.take(torch.arange(50)).coefficients.abs().square().mean()
 
 
 def test_what_is_ignored_is_not_looked_at_but_stays(two_motions, tmp_path):
