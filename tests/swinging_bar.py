@@ -36,10 +36,10 @@ def density(t: float, more: torch.Tensor | None = None) -> torch.Tensor:
     return body() + sum(moved)
 
 
-def simulate(off: torch.Tensor) -> tuple[FourierImages, np.ndarray]:
+def simulate(off: torch.Tensor, noise: float = 0.7) -> tuple[FourierImages, np.ndarray]:
     """Images of the bar on its path, turned by ``off`` [n, 3] from there."""
     rng = np.random.default_rng(1)
-    count, noise = len(off), 0.7
+    count = len(off)
     t = rng.uniform(0, 1, count)
     rotations = roma.special_procrustes(torch.randn(count, 3, 3, generator=torch.Generator().manual_seed(1)))
     turned = roma.rotvec_to_rotmat(off)

@@ -30,10 +30,11 @@ from cryoformer.images.fourier_images import FourierImages, Images
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.particles.repeats import between_images, shuffled
 from cryoformer.poses.background import background_power, particle_radius
-from cryoformer.poses.global_search import climb, search
+from cryoformer.poses.global_search import FIRST_BEHIND, PoseModes, climb, climbing_box, search
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
 from cryoformer.poses.mode_selection import select_modes, select_within, with_equivalents
+from cryoformer.poses.moving_search import moving_search
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
 from cryoformer.poses.stochastic_em import Marching, StochasticMap, stochastic_map
 from cryoformer.poses.structure import StructureTest, rotation_average, structure_test
@@ -57,10 +58,8 @@ REACH = 1 / 16
 AGREE, LEAST_STARTS = 0.8, 2
 # A map lies on itself in views that it cannot tell apart from such a correlation on; so many of them at most.
 ALIKE, MOST_ALIKE = 0.9, 11
-# Boxes, in pixels, at which modes are followed uphill, and how far a mode may then be behind the best to stay.
-CLIMB_BOX, BEHIND = 20, 6.0
-# On the grid a mode may be farther behind: its step costs as much.
-FIRST_BEHIND = 15.0
+# How far a mode may be behind the best, once it was followed uphill, to stay.
+BEHIND = 6.0
 CHOICE_SHELLS = 10.0
 
 
@@ -252,7 +251,7 @@ class AbInitio:
         if alike:
             self.log.say(f"the map nearly lies on itself in {len(alike)} other views; images will say which is which")
         self.log.stage("following the best views uphill")
-        low = images.crop(min(max(CLIMB_BOX, 2 * math.ceil(shells) + 2), images.box))
+        low = images.crop(climbing_box(images.box, shells))
         density = SlopedDensity(crop_volume(volume, low.box)[None], low.pixel_size_angstrom)
         prior = PosePrior(math.radians(6.0), 0.4 * self.images.pixel_size_angstrom)
         modes = climb(
@@ -266,10 +265,20 @@ class AbInitio:
             modes, volume = select_within(
                 images, modes, self.cone_degrees, choice, self.seed, self.group, self.log.advance
             )
-        rotations, shifts = modes.best()
         certainty = float(modes.weights.amax(dim=1).mean())
-        facts = {"views_alike": [each.correlation for each in alike], "certainty": certainty}
+        facts: dict[str, Any] = {"views_alike": [each.correlation for each in alike], "certainty": certainty}
+        if len(self.group) == 1 and self.cone_degrees is None:
+            modes, facts["better_views"] = self._moving(images, modes, shells, prior)
+        rotations, shifts = modes.best()
         found.add(facts, rotations=rotations, shifts=shifts, map=volume)
+
+    def _moving(self, images: Images, modes: PoseModes, shells: float, prior: PosePrior) -> tuple[PoseModes, float]:
+        """Modes under states of a particle that moves, where these have better ones; and for how many images."""
+        self.log.stage("states of particles that move")
+        better, share = moving_search(images, modes, shells, self.reach, prior, self.seed, self.log.advance)
+        said = "all were searched once more" if better else "too few to search once more"
+        self.log.say(f"{100 * share:.0f} % of some images have a better view of a state of particles that move; {said}")
+        return better or modes, share
 
     def _take(self, rows: np.ndarray) -> FourierImages:
         return self.images.take(torch.from_numpy(np.sort(rows)).to(self.images.device))

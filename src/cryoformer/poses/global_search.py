@@ -32,6 +32,10 @@ CANDIDATES = 48
 APART_DEGREES = 22.0
 # A mode whose log likelihood is so far behind the best has no say.
 FAR_BEHIND = 12.0
+# On the grid a mode may be farther behind: its step costs as much.
+FIRST_BEHIND = 15.0
+# Box, in pixels, at which modes are followed uphill, at least.
+CLIMB_BOX = 20
 # And one whose log prior is so far behind that of another.
 FAR = 8.0
 
@@ -63,6 +67,18 @@ class PoseModes:
         place = self.log_likelihood.argmax(dim=1)
         rows = torch.arange(len(self))
         return self.rotations[rows, place], self.shifts[rows, place]
+
+    def taken(self, rows: Int[Tensor, " b"]) -> "PoseModes":
+        """Those of these images."""
+        return PoseModes(self.rotations[rows], self.shifts[rows], self.log_likelihood[rows])
+
+    def joined(self, other: "PoseModes") -> "PoseModes":
+        """These and others of the same images."""
+        return PoseModes(
+            torch.cat([self.rotations, other.rotations], dim=1),
+            torch.cat([self.shifts, other.shifts], dim=1),
+            torch.cat([self.log_likelihood, other.log_likelihood], dim=1),
+        )
 
     def present(self) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
         """Images and modes that are there."""
@@ -145,6 +161,11 @@ def _apart(
         places.append(place)
         found.append(value)
     return torch.stack(places, dim=1), torch.stack(found, dim=1)
+
+
+def climbing_box(box: int, shells: float) -> int:
+    """The box at which modes that were found in this band are followed uphill."""
+    return min(max(CLIMB_BOX, 2 * math.ceil(shells) + 2), box)
 
 
 def climb(

@@ -1,0 +1,71 @@
+"""Particles at one end of a motion, whose poses a search against one map got wrong, find them among its states."""
+
+import math
+
+import pytest
+import roma
+import torch
+
+import swinging_bar
+from cryoformer.images.fourier_images import FourierImages
+from cryoformer.poses import global_search
+from cryoformer.poses.global_search import PoseModes
+from cryoformer.poses.moving_search import WORTH, moving_search, moving_states
+from cryoformer.poses.posterior import PosePrior
+from toy_images import PIXEL, blob
+
+COUNT = 240
+PRIOR = PosePrior(math.radians(6.0), 0.4 * PIXEL)
+
+
+def body() -> torch.Tensor:
+    """One that looks different from every side."""
+    places = ((0.0, 0.0, 0.0), (-20.0, 10.0, 18.0), (-5.0, -22.0, -24.0), (8.0, -20.0, 26.0), (-10.0, 28.0, -14.0))
+    return torch.stack([blob(place, 7.0) for place in places]).sum(dim=0)
+
+
+@pytest.fixture(scope="module")
+def swinging() -> tuple[FourierImages, torch.Tensor, torch.Tensor]:
+    """Images, t, and what the density changes by from one end to the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swinging_bar, "body", body)
+        images, t = swinging_bar.simulate(torch.zeros(COUNT, 3), noise=0.25)
+        return images, torch.from_numpy(t), swinging_bar.density(1.0) - swinging_bar.density(0.0)
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(global_search, "VIEWS", 1500)
+
+
+def modes_at(rotations: torch.Tensor) -> PoseModes:
+    return PoseModes(rotations[:, None], torch.zeros(len(rotations), 1, 2), torch.zeros(len(rotations), 1))
+
+
+def degrees(modes: PoseModes, images: FourierImages) -> torch.Tensor:
+    return roma.rotmat_geodesic_distance(modes.best()[0], images.rotations) * 180 / math.pi
+
+
+def test_states_are_those_of_the_motion(swinging: tuple[FourierImages, torch.Tensor, torch.Tensor]) -> None:
+    images, _, ends = swinging
+    states = moving_states(images, modes_at(images.rotations), seed=0)
+    found = states[-1] - states[0]
+    assert abs(torch.cosine_similarity(found.reshape(-1), ends.reshape(-1), dim=0)) > 0.7
+
+
+def test_poses_of_one_end_are_found(swinging: tuple[FourierImages, torch.Tensor, torch.Tensor]) -> None:
+    images, t, _ = swinging
+    end, turn = t > 0.8, roma.rotvec_to_rotmat(torch.tensor([[1.2, 0.6, -0.4]]))
+    wrong = modes_at(torch.where(end[:, None, None], turn @ images.rotations, images.rotations))
+    found, share = moving_search(images, wrong, 8.0, PIXEL, PRIOR, seed=0)
+    assert found is not None
+    assert share > 0.7 * float(end.float().mean())
+    assert float(degrees(found, images)[end].median()) < 15
+    assert float(degrees(found, images)[~end].median()) < 10
+
+
+def test_poses_that_are_right_are_left(swinging: tuple[FourierImages, torch.Tensor, torch.Tensor]) -> None:
+    images, *_ = swinging
+    found, share = moving_search(images, modes_at(images.rotations), 8.0, PIXEL, PRIOR, seed=0)
+    assert found is None
+    assert share < WORTH
