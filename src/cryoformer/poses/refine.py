@@ -73,12 +73,13 @@ def refine(
     check_count(particles)
     check_output(out, 60 * particles.box**3)
     check_images(particles, settings.normalise)
-    facts = {"input": source.facts(), "asked": asked}
+    facts: dict[str, Any] = {"input": source.facts(), "asked": asked}
     write_json(record, facts | {"finished": False})
     with RunLog(None, texts=[out / "log.txt"]) as log:
-        near = particles
-        if far:
-            near = searched_poses(particles, settings, out, log, cone)
+        near, searched = particles, searched_poses(particles, settings, out, log, cone) if far else None
+        if searched is not None:
+            near = searched.particles
+            log.say(searched.sentence)
         # In a search all images are compared with one map.
         found = refine_poses(near, settings, out / "cache", checkpoint, log, group, independent=not far)
         log.say(f"done in {log.elapsed / 60:.1f} min")
@@ -91,14 +92,15 @@ def refine(
         "poses_changed": far or bool(found.kept.mean.any()),
         "median_turn_degrees": float(np.degrees(np.median(np.linalg.norm(turns, axis=1)))),
     }
-    write_json(record, facts | {"finished": True, **_result(found), **moved})
+    facts |= {"finished": True, **_result(found), **moved} | ({} if searched is None else searched.facts)
+    write_json(record, facts)
     checkpoint.unlink()
     (out / SEARCH).unlink(missing_ok=True)
     shutil.rmtree(out / "cache", ignore_errors=True)
-    if far:
+    if searched is not None:
         turn, shift = found.kept.unknown
         moved_by = f"new poses are {moved['median_turn_degrees']:.1f} degrees from those given (median)"
-        return f"{target}: {moved_by}; {turn:.2f} degrees and {shift:.2f} A remain unknown"
+        return f"{target}: {moved_by}; {turn:.2f} degrees and {shift:.2f} A remain unknown; {searched.sentence}"
     return f"{target}: {_sentence(found.kept)}"
 
 
