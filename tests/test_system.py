@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 from collections import namedtuple
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryoformer.cli import main
 from cryoformer.errors import InputError
 from cryoformer.files import atomic_path, check_output, write_json, write_mrc_volume, write_npy
 from cryoformer.memory import check_memory, needed_bytes
+from cryoformer.particles.stack import read_stack_header
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -122,6 +124,27 @@ def test_a_disk_that_fills_up_while_writing(tmp_path, number):
     with pytest.raises(InputError, match=said), atomic_path(tmp_path / "out.npy"):
         raise OSError(number, os.strerror(number))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_ends_early(tmp_path):
+    """What numpy makes of a full disk: an error without a number, as here, where files may have 4 kB."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*out\.npy: it ended early, at a full disk or a limit"):
+            write_npy(tmp_path / "out.npy", np.zeros(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stack_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("cryoformer.particles.stack.uncompressed", refuse)
+    with pytest.raises(InputError, match=r"a\.mrcs: no permission to read it"):
+        read_stack_header(tmp_path / "a.mrcs")
 
 
 def test_a_full_disk_under_a_checkpoint(tmp_path, monkeypatch):

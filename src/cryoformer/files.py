@@ -53,7 +53,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.chmod(mode)
         temporary.replace(target)
     except OSError as error:
-        if error.errno in NO_ROOM or error.errno in NOT_ALLOWED:
+        # NumPy says a write that ended early without a number: a full disk, a quota, or a limit on the size of files.
+        if error.errno in NO_ROOM or error.errno in NOT_ALLOWED or error.errno is None:
             raise InputError(f"cannot write {target}: {reason(error)}") from error
         raise
     finally:
@@ -108,8 +109,9 @@ def check_empty(folder: Path) -> None:
 
 def reason(error: OSError) -> str:
     """Why the system refused something, and what to do."""
-    if error.errno in NO_ROOM:
-        return f"{NO_ROOM[error.errno]}; make room and give the command again (train: with --resume)"
+    if error.errno in NO_ROOM or error.errno is None:
+        why = f"it ended early, at a full disk or a limit ({error})" if error.errno is None else NO_ROOM[error.errno]
+        return f"{why}; make room and give the command again (train: with --resume)"
     return NOT_ALLOWED.get(error.errno or 0) or error.strerror or str(error)
 
 

@@ -87,6 +87,8 @@ def read_stack_header(path: Path) -> StackHeader:
         _check_kind(path, bytes(head))
         header, extension = _parse_header(head)
         status = path.stat()
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read it; ask its owner for it") from error
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as an MRC stack ({reason}); copy or extract it again") from error
