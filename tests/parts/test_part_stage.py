@@ -121,7 +121,8 @@ def candidate(parts: int, likelihood: float) -> Candidate:
         ([0.1, 0.0, 0.3], 1.0, 1),
         # One part that holds two domains is worse than none, two are better.
         ([-1.0, 0.2, 0.1], 1.0, 2),
-        ([-1.0, -0.1, 0.3], 1.0, None),
+        ([-1.0, -0.1, 0.3], 1.0, 3),
+        ([-1.0, -0.1, -0.3], 1.0, None),
         ([0.0, 0.0, 0.0], 1.0, None),
         ([0.1, 0.2, 0.1], -1.0, None),
     ],

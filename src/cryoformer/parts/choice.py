@@ -71,7 +71,9 @@ class PartChoice:
         nothing, box = torch.zeros(0, *self.occupancy.shape), images.box
         model = PartModel(motions, nothing, self.occupancy, self.support, self.network.window)
         densities = PartDensities(torch.zeros(box, box, box), torch.zeros(0, box, box, box), images.pixel_size_angstrom)
-        return self._judged(images, FitState(model, self.draws, densities))
+        found = self._judged(images, FitState(model, self.draws, densities))
+        # Its rounds would change nothing.
+        return replace(found, state=replace(found.state, course=(found.likelihood,) * FIRST_ROUNDS))
 
     def fitted(self, start: PartStart, rival: Candidate) -> Candidate:
         """As many parts as a start has, and the network outside of them, where it has anything to say there.

@@ -24,8 +24,8 @@ from cryoformer.progress import RunLog
 FIRST_BOX = 32
 FIRST_ROUNDS, LAST_ROUNDS = 5, 1
 HALF_ROUNDS = 2
-# After as many rounds, models that are behind one of fewer parts stay so: on spike64, the demo and two motions.
-RACE_ROUNDS = 2
+# After as many rounds a model that is behind one of fewer parts is given up: two rounds more would bring little.
+RACE_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class PartFit:
         self.low = images.crop(min(FIRST_BOX, images.box))
 
     def coarse(self, state: FitState, rival: tuple[float, ...] = ()) -> tuple[PartRounds, FitState]:
-        """The rounds at the coarse box that are left; only the first ones where those of a ``rival`` were better."""
+        """The rounds at the coarse box that are left; only the first ones if those of a ``rival`` were better."""
         rounds = self.rounds(self.low, state)
         for number in range(state.done, FIRST_ROUNDS):
             state = self._round(rounds, state, number)

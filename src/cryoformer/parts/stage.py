@@ -127,7 +127,7 @@ class PartStage:
             facts = {"held_out": found.likelihood, "gain": gain, "error": error, "explained": explained}
             self.log.record(stage="parts_choice", parts=len(found), tried=tried, **facts)
             self.log.say(f"{_parts(len(found))}: held-out log likelihood {gain:+.3f} +- {error:.3f} over no part")
-            if found.likelihood <= best.likelihood and tried > 1:
+            if len(best) and found.likelihood <= best.likelihood:
                 break
             best = max(best, found, key=lambda each: each.likelihood)
         self.log.say(f"held-out images choose {_parts(len(best))}")
