@@ -34,8 +34,8 @@ from cryoformer.poses.global_search import FIRST_BEHIND, PoseModes, climb, climb
 from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.matching import BandImages
 from cryoformer.poses.mode_selection import select_modes, select_within, with_equivalents
-from cryoformer.poses.moving_search import moving_search
 from cryoformer.poses.posterior import PosePrior, SlopedDensity
+from cryoformer.poses.repeated_search import RepeatedSearch
 from cryoformer.poses.stochastic_em import Marching, StochasticMap, stochastic_map
 from cryoformer.poses.structure import StructureTest, rotation_average, structure_test
 from cryoformer.poses.symmetry import rotation_group
@@ -267,18 +267,21 @@ class AbInitio:
             )
         certainty = float(modes.weights.amax(dim=1).mean())
         facts: dict[str, Any] = {"views_alike": [each.correlation for each in alike], "certainty": certainty}
-        if len(self.group) == 1 and self.cone_degrees is None:
-            modes, facts["better_views"] = self._moving(images, modes, shells, prior)
+        if self.cone_degrees is None:
+            modes, facts["better_views"] = self._again(images, modes, choice, prior)
         rotations, shifts = modes.best()
         found.add(facts, rotations=rotations, shifts=shifts, map=volume)
 
-    def _moving(self, images: Images, modes: PoseModes, shells: float, prior: PosePrior) -> tuple[PoseModes, float]:
-        """Modes under states of a particle that moves, where these have better ones; and for how many images."""
-        self.log.stage("states of particles that move")
-        better, share = moving_search(images, modes, shells, self.reach, prior, self.seed, self.log.advance)
-        said = "all were searched once more" if better else "too few to search once more"
-        self.log.say(f"{100 * share:.0f} % of some images have a better view of a state of particles that move; {said}")
-        return better or modes, share
+    def _again(
+        self, images: Images, modes: PoseModes, shells: float, prior: PosePrior
+    ) -> tuple[PoseModes, list[float]]:
+        """Modes under maps at the poses found, where these have better ones; and for what share of the images."""
+        self.log.stage("searching maps at the poses found")
+        again = RepeatedSearch(images, shells, self.reach, prior, self.group, self.seed)
+        modes, shares = again.run(modes, self.log.advance)
+        said = ", then ".join(f"{100 * share:.0f} %" for share in shares)
+        self.log.say(f"images of a sample that have a better view there: {said}")
+        return modes, shares
 
     def _take(self, rows: np.ndarray) -> FourierImages:
         return self.images.take(torch.from_numpy(np.sort(rows)).to(self.images.device))

@@ -10,8 +10,9 @@ import swinging_bar
 from cryoformer.images.fourier_images import FourierImages
 from cryoformer.poses import global_search
 from cryoformer.poses.global_search import PoseModes
-from cryoformer.poses.moving_search import WORTH, moving_search, moving_states
 from cryoformer.poses.posterior import PosePrior
+from cryoformer.poses.repeated_search import WORTH, RepeatedSearch
+from cryoformer.poses.symmetry import rotation_group
 from toy_images import PIXEL, blob
 
 COUNT = 240
@@ -42,13 +43,17 @@ def modes_at(rotations: torch.Tensor) -> PoseModes:
     return PoseModes(rotations[:, None], torch.zeros(len(rotations), 1, 2), torch.zeros(len(rotations), 1))
 
 
+def searching(images: FourierImages, group: str = "C1") -> RepeatedSearch:
+    return RepeatedSearch(images, 8.0, PIXEL, PRIOR, rotation_group(group), seed=0)
+
+
 def degrees(modes: PoseModes, images: FourierImages) -> torch.Tensor:
     return roma.rotmat_geodesic_distance(modes.best()[0], images.rotations) * 180 / math.pi
 
 
 def test_states_are_those_of_the_motion(swinging: tuple[FourierImages, torch.Tensor, torch.Tensor]) -> None:
     images, _, ends = swinging
-    states = moving_states(images, modes_at(images.rotations), seed=0)
+    states, _ = searching(images).maps(modes_at(images.rotations))
     found = states[-1] - states[0]
     assert abs(torch.cosine_similarity(found.reshape(-1), ends.reshape(-1), dim=0)) > 0.7
 
@@ -57,8 +62,7 @@ def test_poses_of_one_end_are_found(swinging: tuple[FourierImages, torch.Tensor,
     images, t, _ = swinging
     end, turn = t > 0.8, roma.rotvec_to_rotmat(torch.tensor([[1.2, 0.6, -0.4]]))
     wrong = modes_at(torch.where(end[:, None, None], turn @ images.rotations, images.rotations))
-    found, share = moving_search(images, wrong, 8.0, PIXEL, PRIOR, seed=0)
-    assert found is not None
+    found, (share,) = searching(images).run(wrong)
     assert share > 0.7 * float(end.float().mean())
     assert float(degrees(found, images)[end].median()) < 15
     assert float(degrees(found, images)[~end].median()) < 10
@@ -66,6 +70,7 @@ def test_poses_of_one_end_are_found(swinging: tuple[FourierImages, torch.Tensor,
 
 def test_poses_that_are_right_are_left(swinging: tuple[FourierImages, torch.Tensor, torch.Tensor]) -> None:
     images, *_ = swinging
-    found, share = moving_search(images, modes_at(images.rotations), 8.0, PIXEL, PRIOR, seed=0)
-    assert found is None
+    right = modes_at(images.rotations)
+    found, (share,) = searching(images).run(right)
+    assert found is right
     assert share < WORTH
