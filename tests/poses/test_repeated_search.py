@@ -8,12 +8,15 @@ import torch
 
 import swinging_bar
 from cryoformer.images.fourier_images import FourierImages
+from cryoformer.imaging.grids import grid_points
+from cryoformer.imaging.projection import splat_project
+from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses import global_search
 from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.posterior import PosePrior
 from cryoformer.poses.repeated_search import WORTH, RepeatedSearch
 from cryoformer.poses.symmetry import rotation_group
-from toy_images import PIXEL, blob
+from toy_images import BOX, PIXEL, blob
 
 COUNT = 240
 PRIOR = PosePrior(math.radians(6.0), 0.4 * PIXEL)
@@ -74,3 +77,35 @@ def test_poses_that_are_right_are_left(swinging: tuple[FourierImages, torch.Tens
     found, (share,) = searching(images).run(right)
     assert found is right
     assert share < WORTH
+
+
+def symmetric(count: int) -> FourierImages:
+    """Particles of C2 that do not move."""
+    group = rotation_group("C2")
+    points = torch.tensor([[24.0, 6.0, 18.0], [10.0, -22.0, -20.0], [30.0, 18.0, -12.0], [6.0, 12.0, 30.0]])
+    volume = torch.stack([blob(tuple((g @ point).tolist()), 7.0) for g in group for point in points]).sum(dim=0)
+    rotations = torch.from_numpy(uniform_rotations(count, 4)).float()
+    clean = splat_project(volume.reshape(1, -1).expand(count, -1), grid_points(BOX, PIXEL), rotations, None, BOX, PIXEL)
+    noise = 0.4 * torch.randn(count, BOX, BOX, generator=torch.Generator().manual_seed(5))
+    return FourierImages(
+        rotations=rotations,
+        scale=torch.ones(count),
+        halves=torch.arange(count) % 2,
+        noise_power=torch.full((BOX // 2 + 1,), 0.16 * BOX**2),
+        pixel_size_angstrom=PIXEL,
+        voxel_angstrom=PIXEL,
+        coefficients=clean + torch.fft.rfft2(noise),
+        ctf=torch.ones(count, BOX, BOX // 2 + 1),
+    )
+
+
+def test_one_map_of_a_point_group_is_searched_until_poses_stay() -> None:
+    images = symmetric(COUNT)
+    wrong = torch.arange(COUNT) % 5 < 2
+    turn = roma.rotvec_to_rotmat(torch.tensor([[0.9, -0.7, 0.5]]))
+    start = modes_at(torch.where(wrong[:, None, None], turn @ images.rotations, images.rotations))
+    found, shares = searching(images, "C2").run(start)
+    assert shares[0] > 0.3
+    assert shares[-1] < WORTH
+    angles = [roma.rotmat_geodesic_distance(found.best()[0] @ g, images.rotations) for g in rotation_group("C2")]
+    assert float(torch.stack(angles).amin(dim=0).rad2deg().median()) < 8
