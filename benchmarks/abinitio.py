@@ -13,11 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import starfile
 from harness import cryoformer, measured, scored_run
-from pose_comparison import compare, framed
+from pose_comparison import compare, degrees_within_states, framed
 
-from cryoformer.formats.load import open_particle_file
+from cryoformer.formats.load import load_particles, open_particle_file
 
 POSES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
 
@@ -47,9 +48,24 @@ def measure(known: Path, seed: int, folder: Path, options: argparse.Namespace) -
         result[name] = record.get(name)
     if (out / "particles.star").exists():
         result |= compare(out / "particles.star", known, options.symmetry, folder / "cache")
+        if (known.parent / "truth.npz").exists():
+            result |= by_motion(out / "particles.star", known, options.symmetry)
         if options.truth is not None:
             result |= trained_in_frame(known, seed, folder, options)
     return result
+
+
+def by_motion(found: Path, known: Path, symmetry: str) -> dict[str, Any]:
+    """Median errors of the fifths of the particles along their true motion, and without what nobody can know."""
+    exact, motion = load_particles(known), np.load(known.parent / "truth.npz")["t"].reshape(-1)
+    there = framed(load_particles(found), exact, symmetry)
+    fifths = np.array_split(np.argsort(motion, kind="stable"), 5)
+    within = degrees_within_states(there.particles.rotations, exact.rotations, motion)
+    return {
+        "median_degrees_of_fifths": [round(float(np.median(there.degrees[some])), 2) for some in fifths],
+        "median_degrees_within_states": float(np.median(within)),
+        "within_10_degrees_within_states": float(np.mean(within < 10)),
+    }
 
 
 def trained_in_frame(known: Path, seed: int, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.fsc import fourier_shell_correlation, resolution
 from cryoformer.linear.consensus import Consensus, reconstruct_consensus
 from cryoformer.particles import Particles
+from cryoformer.poses.cone import frame_turn
 from cryoformer.poses.map_alignment import MIRROR
 from cryoformer.poses.symmetry import rotation_group
 
@@ -89,6 +90,25 @@ def framed(poses: Particles, exact: Particles, symmetry: str) -> Framed:
     left = shifts - (rows @ origin).reshape(-1, 2)
     particles = replace(exact, rotations=rotations, shifts_angstrom=exact.shifts_angstrom + left)
     return Framed(particles, errors, np.linalg.norm(left, axis=1), mirrored)
+
+
+def degrees_within_states(framed: np.ndarray, known: np.ndarray, motion: np.ndarray, states: int = 20) -> np.ndarray:
+    """Angles [n] after one rotation for every twentieth of the particles along their motion [n].
+
+    Turning all particles of a conformation and their density the other way changes no image, so that no program can
+    know this rotation; :func:`degrees_between` charges for it where the truth has another one.
+    """
+    found, order = np.zeros(len(motion)), np.argsort(motion, kind="stable")
+    for some in np.array_split(order, states):
+        between = np.swapaxes(framed[some], 1, 2) @ known[some]
+        turn, _ = frame_turn(framed[some], known[some])
+        for _ in range(ROUNDS):
+            near = Rotation.from_matrix(between @ turn.T).magnitude() < np.radians(2.5 * NEAR_DEGREES)
+            if near.sum() < 3:
+                break
+            turn = Rotation.from_matrix(between[near]).mean().as_matrix()
+        found[some] = np.degrees(Rotation.from_matrix(between @ turn.T).magnitude())
+    return found
 
 
 def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, Any]:
