@@ -11,12 +11,13 @@ from cryoformer.images.fourier_images import FourierImages
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.imaging.rotations import uniform_rotations
-from cryoformer.parts import fit
+from cryoformer.parts import choice
 from cryoformer.parts.choice import Candidate, PartChoice
 from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.kept_density import kept_density, window_outside
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.rounds import PartModel
+from cryoformer.parts.start import PartStart
 from cryoformer.progress import RunLog
 from known_network import known_network
 from swinging_bar import ANGLE, PIVOT, bar, body, own_masks, turn
@@ -80,15 +81,14 @@ def chosen() -> tuple[Candidate, Candidate, Candidate]:
     draws = torch.cdist(latents, support).argmin(dim=1)[:, None].repeat(1, 2)
     occupancy = (grid_points(BOX, PIXEL).norm(dim=1) < 55.0).float().view(BOX, BOX, BOX)
     masks = torch.cat([own_masks(), (grid_points(BOX, PIXEL).norm(dim=1) < 18.0).float().view(1, BOX, BOX, BOX)])
-    with RunLog(None) as log, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "FIRST_ROUNDS", 2)
+    with RunLog(None) as log:
         known = network()
         fitting = PartFit(images, rows, held_out, log, 0, known)
-        choice = PartChoice(fitting, known, occupancy, support, draws)
+        offered = PartChoice(fitting, known, occupancy, support, draws)
         model = PartModel(two_parts(latents), masks, occupancy, support)
-        rounds, state = fitting.coarse(FitState(model, draws))
+        rounds, state = fitting.coarse(FitState(model, draws), 2)
         both = Candidate(state, rounds.evidence(held_out))
-        return choice.without_parts(model.motions.terms), both, choice.pruned(both)
+        return offered.without_parts(model.motions.terms), both, offered.pruned(both)
 
 
 def test_motion_becomes_a_part_and_what_comes_and_goes_stays_with_the_network(chosen):
@@ -105,28 +105,32 @@ def test_motion_becomes_a_part_and_what_comes_and_goes_stays_with_the_network(ch
     assert window[tuple((PIVOT.flip(0) / PIXEL + BOX // 2).round().long())] < 0.1
 
 
-def test_a_model_that_falls_behind_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch):
-    class Round:
-        likelihood = iter(())
+def test_a_model_that_is_behind_early_is_not_gone_on_with(chosen, monkeypatch: pytest.MonkeyPatch):
+    _, both, found = chosen
 
-        def __init__(self, *_: object) -> None: ...
+    class Offered(PartChoice):
+        def __init__(self) -> None:
+            self.network, self.occupancy = network(), torch.ones(BOX, BOX, BOX)
+            self.support, self.draws, self.asked = torch.zeros(4, 2), torch.zeros(COUNT, 2).long(), []
 
-        def __call__(self, rounds: object, state: FitState, number: int) -> FitState:
-            return replace(state, done=number + 1, course=(*state.course, next(self.likelihood)))
+        def _with_window(self, model: PartModel) -> PartModel:
+            return model
 
-    images, latents = simulate()
-    model = PartModel(two_parts(latents), torch.ones(2, BOX, BOX, BOX), torch.ones(BOX, BOX, BOX), latents[:4])
-    state = FitState(model, torch.zeros(COUNT, 2).long())
-    monkeypatch.setattr(fit, "RACE_ROUNDS", 2)
-    monkeypatch.setattr(fit, "FIRST_ROUNDS", 3)
-    # Without the check of types: rounds are only numbers here.
-    coarse = getattr(PartFit.coarse, "__wrapped__", PartFit.coarse)
-    with RunLog(None) as log:
-        for rival, done in (((-5.0, -3.9, -3.8), 2), ((-4.9, -4.1, -4.0), 3), ((), 3)):
-            fitting = PartFit(images, torch.arange(COUNT), torch.arange(0), log, 0)
-            Round.likelihood = iter((-5.0, -4.0, -3.5))
-            fitting.rounds, fitting._round = Round, Round()
-            assert coarse(fitting, state, rival)[1].done == done
+        def _after(self, state: FitState, rounds_in_all: int) -> Candidate:
+            self.asked.append((rounds_in_all, len(state.model.motions)))
+            return both
+
+        def pruned(self, found: Candidate) -> Candidate:
+            return chosen[2]
+
+    monkeypatch.setattr(choice, "part_masks", lambda *_: torch.ones(2, BOX, BOX, BOX))
+    start = PartStart(two_parts(simulate()[1]), torch.ones(3, 16, 16, 16), torch.ones(16, 16, 16), 0.9)
+    for early, asked in ((found.likelihood - 0.1, [(3, 2), (5, 1)]), (found.likelihood + 0.1, [(3, 2)])):
+        offered = Offered()
+        rival = replace(both, early=early)
+        assert offered.fitted(start, rival).early == found.likelihood
+        # What is gone on with is what was left after pruning.
+        assert offered.asked == asked
 
 
 def test_what_is_kept_is_what_the_network_decodes_there():

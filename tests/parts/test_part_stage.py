@@ -50,6 +50,7 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
 ):
     monkeypatch.setattr(fit, "FIRST_ROUNDS", 1)
     monkeypatch.setattr(choice, "FIRST_ROUNDS", 1)
+    monkeypatch.setattr(choice, "RACE_ROUNDS", 1)
     monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
     monkeypatch.setattr(stage, "STATES", 8)
     monkeypatch.setattr(stage, "LEAST_GAIN", -100.0)

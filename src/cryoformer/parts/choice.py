@@ -9,6 +9,7 @@ All are fitted at the coarse box, to the same images, with a still density of th
 each may turn out not to move: where held-out images are likelier with the network in its place, the part is given up.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,14 +29,20 @@ from cryoformer.parts.start import PartStart
 
 # Of what varies: what is left outside of the parts is worth being kept.
 LEAST_KEPT = 0.01
+# After as many rounds a model that is behind one of fewer parts is given up: two rounds more would bring little.
+RACE_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, and how likely the held-out images are under it."""
+    """A model, and how likely the held-out images are under it.
+
+    ``early``: what :attr:`likelihood` was after the first rounds.
+    """
 
     state: FitState
     evidence: Float[Tensor, " h"]
+    early: float = -math.inf
 
     def __len__(self) -> int:
         return len(self.state.model.motions)
@@ -72,19 +79,24 @@ class PartChoice:
         model = PartModel(motions, nothing, self.occupancy, self.support, self.network.window)
         densities = PartDensities(torch.zeros(box, box, box), torch.zeros(0, box, box, box), images.pixel_size_angstrom)
         found = self._judged(images, FitState(model, self.draws, densities))
-        # Its rounds would change nothing.
-        return replace(found, state=replace(found.state, course=(found.likelihood,) * FIRST_ROUNDS))
+        return replace(found, early=found.likelihood)
 
     def fitted(self, start: PartStart, rival: Candidate) -> Candidate:
         """As many parts as a start has, and the network outside of them, where it has anything to say there.
 
-        Without what held-out images do not ask for. Where it falls behind a rival, it is left as it is then.
+        Without what held-out images do not ask for. A model that is behind its rival early is left as it is then.
         """
         masks = part_masks(start, self.network.box, self.network.pixel_size_angstrom)
         model = self._with_window(PartModel(start.motions, masks, self.occupancy, self.support))
-        rounds, state = self.fit.coarse(FitState(model, self.draws), rival.state.course)
-        found = Candidate(state, rounds.evidence(self.fit.held_out))
-        return self.pruned(found) if state.done == FIRST_ROUNDS else found
+        found = self.pruned(self._after(FitState(model, self.draws), RACE_ROUNDS))
+        early = found.likelihood
+        if early > rival.early:
+            found = self._after(found.state, FIRST_ROUNDS)
+        return replace(found, early=early)
+
+    def _after(self, state: FitState, rounds_in_all: int) -> Candidate:
+        rounds, state = self.fit.coarse(state, rounds_in_all)
+        return Candidate(state, rounds.evidence(self.fit.held_out))
 
     def pruned(self, found: Candidate) -> Candidate:
         """Without the parts, or the network, that held-out images do not ask for."""

@@ -24,8 +24,6 @@ from cryoformer.progress import RunLog
 FIRST_BOX = 32
 FIRST_ROUNDS, LAST_ROUNDS = 5, 1
 HALF_ROUNDS = 2
-# After as many rounds a model that is behind one of fewer parts is given up: two rounds more would bring little.
-RACE_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,6 @@ class FitState:
         densities: of the last round, at its box; None before the first.
         of_halves: the motions' coefficients as either half of the images has them.
         done: rounds.
-        course: log likelihood of a held-out image in every round of this call.
     """
 
     model: PartModel
@@ -45,7 +42,6 @@ class FitState:
     densities: PartDensities | None = None
     of_halves: Float[Tensor, "2 m j 6"] | None = None
     done: int = 0
-    course: tuple[float, ...] = ()
 
     def save(self, path: Path) -> None:
         """What :meth:`load` goes on from."""
@@ -97,19 +93,17 @@ class PartFit:
         self.network, self.checkpoint = network, checkpoint
         self.low = images.crop(min(FIRST_BOX, images.box))
 
-    def coarse(self, state: FitState, rival: tuple[float, ...] = ()) -> tuple[PartRounds, FitState]:
-        """The rounds at the coarse box that are left; only the first ones if those of a ``rival`` were better."""
+    def coarse(self, state: FitState, rounds_in_all: int) -> tuple[PartRounds, FitState]:
+        """The rounds at the coarse box that are left of so many."""
         rounds = self.rounds(self.low, state)
-        for number in range(state.done, FIRST_ROUNDS):
+        for number in range(state.done, rounds_in_all):
             state = self._round(rounds, state, number)
-            if number + 1 == RACE_ROUNDS and rival and state.course[-1] < rival[number]:
-                break
         return rounds, state
 
     def finish(self, state: FitState) -> tuple[PartRounds, StatePosterior, FitState]:
         """All that are left, at the full box too; the last densities, and the images' states under them."""
         if state.of_halves is None:
-            rounds, state = self.coarse(state)
+            rounds, state = self.coarse(state, FIRST_ROUNDS)
             state = self._keep(replace(state, of_halves=torch.stack([self._half(rounds, half) for half in (0, 1)])))
         rounds = self.rounds(self.images, state)
         for number in range(state.done, FIRST_ROUNDS + LAST_ROUNDS):
@@ -133,10 +127,7 @@ class PartFit:
         count, box = len(rounds.motions), rounds.images.box
         self.log.record(stage=f"parts_{box}", parts=count, round=number + 1, held_out=gain)
         self.log.advance((number + 1) / (FIRST_ROUNDS + LAST_ROUNDS + 2), f"held-out log likelihood {gain:.3f}")
-        course = (*state.course, gain)
-        return replace(
-            state, model=rounds.model, draws=draws, densities=rounds.densities, done=number + 1, course=course
-        )
+        return replace(state, model=rounds.model, draws=draws, densities=rounds.densities, done=number + 1)
 
     def _keep(self, state: FitState) -> FitState:
         if self.checkpoint is not None:
