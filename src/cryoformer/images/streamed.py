@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from cryoformer.communication import ALONE, Processes
@@ -158,14 +158,14 @@ def prepare_images(
         InputError: an image that cannot be normalised, or a device that is not there.
     """
     shutil.rmtree(cache, ignore_errors=True)
-    repeats = torch.from_numpy(image_numbers(particles))
-    shard = Shard.dealt(len(particles), processes).with_repeats(repeats)
+    numbers = image_numbers(particles)
+    shard = Shard.dealt(len(particles), processes).with_repeats(torch.from_numpy(numbers))
     prepared = PreparedParticles(particles, settings, shard)
     box, device = prepared.box, usable_device(settings.device)
     images = StreamedImages(
         rotations=torch.from_numpy(prepared.particles.rotations.astype(np.float32)).to(device),
         scale=prepared.scale.to(device),
-        halves=_halves(particles, settings.seed)[shard.start : shard.stop].to(device),
+        halves=_halves(particles.half_set, numbers, settings.seed)[shard.start : shard.stop].to(device),
         # After normalisation the background is white noise of unit variance, so far as is known yet.
         noise_power=torch.full((box // 2 + 1,), float(box**2), device=device),
         pixel_size_angstrom=prepared.pixel_size_angstrom,
@@ -184,10 +184,9 @@ def prepare_images(
     return images
 
 
-def _halves(particles: Particles, seed: int) -> Int[Tensor, " n"]:
+def _halves(half_set: Integer[np.ndarray, " n"] | None, images: Int[np.ndarray, " n"], seed: int) -> Int[Tensor, " n"]:
     """Those of the file, or drawn; rows of one image are in one half."""
-    images = image_numbers(particles)
-    if particles.half_set is not None and len(np.unique(particles.half_set)) == 2:
-        return torch.from_numpy(halves_together(particles.half_set, images).astype(np.int64) - 1)
+    if half_set is not None and len(np.unique(half_set)) == 2:
+        return torch.from_numpy(halves_together(half_set, images).astype(np.int64) - 1)
     order = torch.randperm(int(images.max()) + 1, generator=torch.Generator().manual_seed(seed + 2))
     return order[torch.from_numpy(images)] % 2

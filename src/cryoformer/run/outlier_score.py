@@ -79,8 +79,7 @@ def outlier_scores(
             # All states have the same spectrum, for this purpose.
             middle, power = own, shell_power(density[None])[0]
         for rows, some in low.batches((mine == number).nonzero()[:, 0].split(low.batch)):
-            for place, projector in enumerate((own, middle)):
-                found[rows, place] = _sums(low, some, projector, power)
+            found[rows] = _sums(low, some, (own, middle), power)
             done += len(rows)
             if progress is not None:
                 progress(done / len(low))
@@ -121,30 +120,27 @@ def _densities(
 
 
 def _sums(
-    images: Images, some: FourierImages, projector: SliceProjector, power: Float[Tensor, " s"]
-) -> Float[Tensor, "b 7"]:
-    """Of some of the images, which show the projector's density, the sums over coefficients that the score is made of.
+    images: Images, some: FourierImages, projectors: tuple[SliceProjector, ...], power: Float[Tensor, " s"]
+) -> Float[Tensor, "b p 7"]:
+    """Of some of the images, if they show each projector's density, the sums over coefficients that the score is of.
 
     Re <y, p>, |p|^2, (1 - w) |y|^2 + log w, w |p|^2, e (1 - w) + log w, e (1 - w)^2, and w^2 |p|^2.
     """
-    plane = projector.plane
+    plane = projectors[0].plane
     deviation = images.slice_deviation(plane)
     ctf = plane.take(some.ctf) / deviation
     seen = plane.take(some.coefficients) / deviation
-    shown = plane.take(projector.project(some.views())) * ctf
     of_shell = plane.take(power[shells(images.box, images.device).clamp(max=len(power) - 1)])
     w = 1 / (1 + ctf.square() * of_shell)
-    squares = shown.abs().square()
-    each = (
-        (seen * shown.conj()).real,
-        squares,
-        (1 - w) * seen.abs().square() + w.log(),
-        w * squares,
-        images.noise_kept * (1 - w) + w.log(),
-        images.noise_kept * (1 - w).square(),
-        w.square() * squares,
-    )
-    return torch.stack([values.sum(dim=1) for values in each], dim=1)
+    alone = (1 - w) * seen.abs().square() + w.log()
+    constant, spread = images.noise_kept * (1 - w) + w.log(), images.noise_kept * (1 - w).square()
+    found = []
+    for projector in projectors:
+        shown = plane.take(projector.project(some.views())) * ctf
+        squares = shown.abs().square()
+        each = ((seen * shown.conj()).real, squares, alone, w * squares, constant, spread, w.square() * squares)
+        found.append(torch.stack([values.sum(dim=1) for values in each], dim=1))
+    return torch.stack(found, dim=1)
 
 
 def _scores(sums: Float[Tensor, "n 7"], held_out: Int[Tensor, " h"]) -> Float[Tensor, " n"]:

@@ -97,7 +97,7 @@ class Reconstruction:
             if start.contrast is not None:
                 images = as_seen.with_contrast(start.contrast)
             if start.off_focus is not None:
-                images = images.minus_motion(start.off_focus)
+                as_seen, images = (some.minus_motion(start.off_focus) for some in (as_seen, images))
             schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
