@@ -133,20 +133,19 @@ def fit_energy(
 
 def choose_smoothness(
     images: PlaceLikelihood, fold: Int[np.ndarray, " n"] | None = None, seed: int = 0
-) -> tuple[float, dict[float, float]]:
-    """The lambda under which left-out images are likeliest, and their mean log likelihood under each that was tried.
+) -> tuple[float, Float[np.ndarray, "n s"]]:
+    """The lambda under which left-out images are likeliest, and the log likelihood of each under all of SMOOTHNESS.
 
     ``fold``: part of every image; each part in turn is left out (None: five, drawn by ``seed``).
     """
     if fold is None:
         fold = np.random.default_rng(seed).permutation(len(images.likelihood)) % FOLDS
     parts = np.unique(fold)
-    scores = dict.fromkeys(SMOOTHNESS, 0.0)
+    scores = np.zeros((len(images.likelihood), len(SMOOTHNESS)))
     for part in parts.tolist():
         start, others, left_out = None, images.take(fold != part), images.take(fold == part)
         # From smooth to rough: each fit begins where the last one ended.
-        for smoothness in SMOOTHNESS:
+        for number, smoothness in enumerate(SMOOTHNESS):
             start = fit_energy(others, smoothness, start=start)
-            found = np.log(left_out.likelihood @ left_out.populations(start)).sum()
-            scores[smoothness] += float(found) / len(images.likelihood)
-    return max(scores, key=lambda value: scores[value]), scores
+            scores[fold == part, number] = np.log(left_out.likelihood @ left_out.populations(start))
+    return SMOOTHNESS[int(scores.sum(axis=0).argmax())], scores

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cryoformer.states.basins import LEVELS, Interval, basins_and_passes, interval
-from cryoformer.states.deconvolution import PlaceLikelihood, choose_smoothness, fit_energy, populations_of
+from cryoformer.states.deconvolution import SMOOTHNESS, PlaceLikelihood, choose_smoothness, fit_energy, populations_of
 
 UNDERSMOOTHED = 0.1
 RESOLUTION = 0.7
@@ -120,7 +120,9 @@ def free_energy(
     for number in range(bootstraps):
         reading = choices[int(rng.integers(len(choices)))]
         counts = rng.multinomial(count, np.full(count, 1.0 / count)).astype(np.float64)
-        samples.append(told(fit_energy(reading, weight, counts, fitted)))
+        # Its own smoothness, which the images of another sample would have chosen too.
+        own = UNDERSMOOTHED * SMOOTHNESS[int((counts @ scores).argmax())]
+        samples.append(told(fit_energy(reading, own, counts, fitted)))
         progress((number + 1) / bootstraps)
     drawn = np.stack(samples)
     # A free energy has no zero of its own: samples are laid on the estimate where particles are.
@@ -139,7 +141,7 @@ def free_energy(
         sizes=images.sizes,
         samples=drawn,
         smoothness=smoothness,
-        scores=scores,
+        scores=dict(zip(SMOOTHNESS, scores.mean(axis=0).tolist(), strict=True)),
         uncertainty=uncertainty,
         wells=wells,
         barriers=barriers,
