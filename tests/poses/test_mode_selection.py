@@ -106,7 +106,7 @@ def test_rough_rotations_tell_views_apart_that_images_cannot() -> None:
     axes = numbers.normal(size=(COUNT, 3))
     turns = np.radians(numbers.uniform(45, 90, (COUNT, 1))) * axes / np.linalg.norm(axes, axis=1, keepdims=True)
     # In a frame of their own.
-    frame = Rotation.from_rotvec([0.5, -0.3, 1.0]).as_matrix()
+    frame = Rotation.from_rotvec([1.2, -0.3, 0.4]).as_matrix()
     given = torch.from_numpy(Rotation.from_rotvec(turns).as_matrix() @ images.rotations.double().numpy() @ frame)
     modes, group = any_of_three(images, shifts, generator), torch.eye(3)[None]
     free, _ = select_modes(images, modes, 8.0, 0, group)

@@ -8,7 +8,7 @@ r"""Poses and a map from images without poses.
 4. Views that the map cannot tell apart, because it came out more symmetric than the particle, are told apart in a
    wider band (:mod:`.mode_selection`).
 
-Where rough rotations are known (:mod:`.cone`) they take part in 1, 3 and 4, and one start is enough: it begins with the
+Where rough rotations are known (:mod:`.cone`) they take part in 1 and 4, and one start is enough: it begins with the
 back-projection at these, which holds little but where particles are heavy, and says which way round, and which hand.
 
 What follows is the refinement of poses that are roughly known (:mod:`.rounds`), with the halves apart.
