@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from cryoformer.baselines import resmfn
@@ -97,7 +98,7 @@ def test_rotations_that_are_off_come_nearer() -> None:
 
 
 def test_a_fit_leaves_a_density_and_rotations(stack: Path, tmp_path: Path) -> None:
-    settings = {"epochs": (1, 1, 1), "width": 16, "pose_steps": 2, "batch": 200}
+    settings = {"epochs": (1, 1, 1), "width": 16, "pose_steps": 2, "batch": 200, "warm_up": 3}
     found = fit_baseline(
         "resmfn",
         ParticleInput(stack / "particles.star"),
@@ -122,6 +123,31 @@ def test_time_is_shared_among_the_bands(stack: Path, tmp_path: Path) -> None:
         tmp_path / "fit",
         max_minutes=1e-6,
         reading=ImageSettings(invert="no"),
-        settings={"width": 16, "pose_steps": 1, "batch": 100},
+        settings={"width": 16, "pose_steps": 1, "batch": 100, "warm_up": 0},
     )
     assert found.facts["found"]["epochs"] == [0.25, 0.25, 0.25]
+
+
+def test_the_density_is_found_before_rotations_are_touched() -> None:
+    torch.manual_seed(0)
+    images, generator = STILL.images.crop(12), torch.Generator().manual_seed(0)
+    training = resmfn.Training(images, resmfn.Settings(epochs=(1,), width=32, learning_rate=1e-2, warm_up=20))
+    window = resmfn.blur(images, training.bands[0])
+    before = float(training.error(images).detach())
+    resmfn._warm_up(training, images, window, generator)
+    assert float(training.error(images).detach()) < 0.5 * before
+    torch.testing.assert_close(training.rotations, images.rotations)
+
+
+def test_images_are_blurred_to_their_band() -> None:
+    images = STILL.images
+    window = resmfn.blur(images, 6.0)
+    assert window[0, 0] == 1
+    assert window[0, 4] == pytest.approx(math.exp(-0.5))
+    assert window[3, 9] < 0.1
+    rows = torch.tensor([3, 1])
+    training = resmfn.Training(images, resmfn.Settings(epochs=(1,), width=8))
+    training.rotations[1] = torch.eye(3)
+    taken = resmfn._taken(training, images, window, rows)
+    torch.testing.assert_close(taken.coefficients, images.coefficients[rows] * window)
+    torch.testing.assert_close(taken.rotations, torch.stack([images.rotations[3], torch.eye(3)]))

@@ -2,8 +2,10 @@
 
 As the CryoFormer paper compares with it (appendices C and E): three layers of 128 frozen sine filters, outputs at three
 bands that add up, 25, 25 and 50 epochs. As in its authors' program, a batch of 600 images takes five steps of the
-network (Adam, 1e-3), then twenty of their rotations (Adam, 1e-2, both decays 0.9), on images of the band alone. There
-are no shifts in it: those given stay. What is ours: projections are slices of the density's transform, which is made on
+network (Adam, 1e-3), then twenty of their rotations (Adam, 1e-2, both decays 0.9), on images blurred to the band. There
+are no shifts in it: those given stay. What is ours: the network takes ``warm_up`` steps before any rotation is touched,
+about as many as the first pass over its authors' images has, because rotations that follow a density which is still
+noise lose all that was known of them; projections are slices of the density's transform, which is made on
 a grid as fine as the band wants, within the largest ball of the box; derivatives by rotations are exact
 (:mod:`cryoformer.poses.posterior`); and the first band is that of the paper's images, in cycles per box.
 """
@@ -25,6 +27,7 @@ from cryoformer.baselines.resmfn_model import ResidualMFN
 from cryoformer.checkpoint import load_tensors, save_tensors
 from cryoformer.files import write_npz
 from cryoformer.images.fourier_images import FourierImages, Images
+from cryoformer.imaging.fourier import radii
 from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.slices import SlicePlane, extract_slices, fourier_from_volume, interpolate_slices
 from cryoformer.linear.consensus import wiener_backprojection
@@ -43,6 +46,7 @@ class Settings(BaseSettings):
     epochs: tuple[int, ...] = Field(default=(25, 25, 50), min_length=1, description="At each band")
     batch: int = Field(default=600, ge=1, description="Images a step")
     density_steps: int = Field(default=5, ge=1, description="Of the network, a batch")
+    warm_up: int = Field(default=200, ge=0, description="Steps of the network before rotations are touched")
     pose_steps: int = Field(default=20, ge=0, description="Of rotations, a batch; 0: those given stay")
     learning_rate: float = Field(default=1e-3, gt=0, description="Of the network")
     pose_learning_rate: float = Field(default=1e-2, gt=0, description="Of rotations, in radians")
@@ -164,11 +168,14 @@ def _train_band(training: Training, data: FitData, epochs: int, share: float) ->
     """Epochs at one band until the time is up, of which this share is for this band and those before."""
     settings = training.settings
     images = training.images.crop(training.box(training.band))
+    window = blur(images, training.bands[training.band - 1])
     generator = torch.Generator().manual_seed(1000 * data.reading.seed + training.band)
+    if training.band == 1:
+        _warm_up(training, images, window, generator)
     steps = -(-len(images) // settings.batch)
     for step, rows in enumerate(_batches(len(images), settings.batch, epochs, generator)):
         rows = rows.to(images.device)
-        batch = replace(images.take(rows), rotations=training.rotations[rows])
+        batch = _taken(training, images, window, rows)
         error = [training.step(batch) for _ in range(settings.density_steps)][-1]
         if settings.pose_steps:
             training.rotations[rows] = training.turn(batch)
@@ -180,6 +187,27 @@ def _train_band(training: Training, data: FitData, epochs: int, share: float) ->
             data.log.say(f"time for band {training.band} is up after {done:.1f} epochs")
             return done
     return float(epochs)
+
+
+def blur(images: Images, band: float) -> Float[Tensor, "d h"]:
+    """What images are multiplied by so that they have little beyond a band: a Gaussian of 2/3 of it."""
+    return torch.exp(-0.5 * (radii(images.box, images.device) / (2 * band / 3)).square())
+
+
+def _taken(training: Training, images: Images, window: Float[Tensor, "d h"], rows: Int[Tensor, " b"]) -> FourierImages:
+    """Some images, blurred, at their rotations as they are now."""
+    batch = images.take(rows)
+    return replace(batch, coefficients=batch.coefficients * window, rotations=training.rotations[rows])
+
+
+def _warm_up(training: Training, images: Images, window: Float[Tensor, "d h"], generator: torch.Generator) -> None:
+    """The density at the rotations given, before these are touched."""
+    size, steps = min(training.settings.batch, len(images)), training.settings.warm_up
+    for rows in _batches(len(images), size, steps, generator):
+        if steps == 0:
+            break
+        training.step(_taken(training, images, window, rows.to(images.device)))
+        steps -= 1
 
 
 def _batches(count: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
