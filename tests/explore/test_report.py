@@ -259,7 +259,7 @@ def test_the_report_says_what_moves_and_what_comes_and_goes(tmp_path: Path) -> N
     run.metrics.append({"stage": "parts_choice", "parts": 0, "held_out": -9.0})
     for parts, gain in ((1, 0.5), (2, 0.25)):
         run.metrics.append({"stage": "parts_choice", "parts": parts, "gain": gain, "error": 0.1})
-    run.metrics.append({"stage": "kept", "share": 0.3, "gained": 0.6, "comes_and_goes": True})
+    run.metrics.append({"stage": "kept", "share": 0.3, "comes_and_goes": True})
     _, kept = part_words(run)
     assert "30% of what varies: there density comes and goes" in kept
     (words,) = choice_words(run)

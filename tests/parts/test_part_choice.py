@@ -14,10 +14,10 @@ from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.parts import choice
 from cryoformer.parts.choice import Candidate, PartChoice
 from cryoformer.parts.fit import FitState, PartFit
-from cryoformer.parts.kept_density import kept_density, window_outside
+from cryoformer.parts.kept_density import kept_density, share_gained, window_outside
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.rounds import PartModel
-from cryoformer.parts.start import PartStart
+from cryoformer.parts.start import PartStart, start_parts
 from cryoformer.progress import RunLog
 from known_network import known_network
 from swinging_bar import ANGLE, PIVOT, bar, body, own_masks, turn
@@ -142,8 +142,26 @@ def test_what_is_kept_is_what_the_network_decodes_there():
     core = blob(tuple(LUMP.tolist()), 8.0) > 0.3
     torch.testing.assert_close(found[:, core], (lump - lump.mean(dim=0))[:, core], atol=0.02, rtol=0)
     # The lump comes and goes; a network that is kept whole swings as well.
-    assert kept.share_gained() > 0.9
-    assert kept_density(known, known.window, BOX, latents).share_gained() < kept.share_gained()
+    assert kept.comes_and_goes
+
+
+def test_the_share_gained_is_nothing_for_motion_and_all_for_what_comes_and_goes():
+    assert share_gained(torch.tensor([[1.0, -1.0], [-2.0, 2.0]])) == pytest.approx(0.0, abs=1e-6)
+    assert share_gained(torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])) == pytest.approx(1.0)
+
+
+def test_parts_that_come_and_go_are_no_start():
+    latents = torch.rand(24, 2, generator=torch.Generator().manual_seed(5))
+    latents[:, 1] = (latents[:, 1] > 0.5).float()
+    grid = grid_points(BOX, PIXEL)
+    densities = torch.stack([variable(float(t), float(there), grid) for t, there in latents]).view(-1, BOX, BOX, BOX)
+    region = densities.amax(dim=0) > 0.02
+    terms = LatentTerms.of_population(latents)
+    start = start_parts(densities, latents, terms, region, PIXEL, 2, 0, fading=True)
+    assert len(start.motions) == 1
+    assert (start.motions.pivots[0] - PIVOT).norm() < 25
+    at = tuple((LUMP.flip(0) / PIXEL + BOX // 2).round().long())
+    assert start.members[0][at] > 0.9
 
 
 def test_a_network_is_kept_nowhere_where_nothing_is_left_of_its_window():

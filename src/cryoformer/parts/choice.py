@@ -100,12 +100,11 @@ class PartChoice:
 
     def pruned(self, found: Candidate) -> Candidate:
         """Without the parts, or the network, that held-out images do not ask for."""
-        while len(found) > 1:
-            others = [self._without(found, part) for part in range(len(found))]
-            best = max(others, key=lambda each: each.likelihood)
-            if best.likelihood <= found.likelihood:
-                break
-            found = best
+        fewer = found
+        # Two parts may lie on one another: then neither is missed until both are gone.
+        while len(fewer) > 1:
+            fewer = max((self._without(fewer, part) for part in range(len(fewer))), key=lambda each: each.likelihood)
+            found = max(found, fewer, key=lambda each: each.likelihood)
         if found.state.model.window is not None:
             model = replace(found.state.model, window=None)
             plain = self._judged(self.fit.low, replace(found.state, model=model))

@@ -25,7 +25,7 @@ from cryoformer.linear.consensus import Backprojection
 from cryoformer.linear.regions import Regions
 from cryoformer.parts.choice import Candidate, PartChoice
 from cryoformer.parts.fit import FitState, PartFit
-from cryoformer.parts.kept_density import kept_density
+from cryoformer.parts.kept_density import MOST_GAINED, kept_density, share_gained
 from cryoformer.parts.motion import LatentTerms, PartMotions, moved
 from cryoformer.parts.moving_density import MovingDensity
 from cryoformer.parts.own_poses import OwnPoses, OwnPosterior, PartSpread
@@ -40,9 +40,6 @@ from cryoformer.training.held_out_filter import split_held_out
 LEAST_GAIN = 0.05
 # Deviation of the decoded densities over the states, relative to their own, that is worth a look.
 LEAST_SPREAD = 1e-4
-# Of what varies, the share that is gained or lost in all. Motion only shifts density: 0.03 to 0.05 where domains swing,
-# 0.52 where two domains come and go. For words alone.
-MOST_GAINED = 0.2
 # Standard errors by which held-out images must gain for parts to have poses of their own.
 LEAST_OWN_GAIN = 2.0
 PartPoses = Literal["chosen", "path", "own"]
@@ -118,10 +115,10 @@ class PartStage:
         alone = best = choice.without_parts(terms)
         self.log.record(stage="parts_choice", parts=0, held_out=alone.likelihood)
         explained = 0.0
-        for start in self._starts(most, terms):
+        for tried, start in enumerate(self._starts(most, terms), start=1):
             if start.explained < 1 - (1 - LEAST_GAIN) * (1 - explained):
                 break
-            tried, explained = len(start.motions), start.explained
+            explained = start.explained
             found = choice.fitted(start, best)
             gain, error = found.over(alone)
             facts = {"held_out": found.likelihood, "gain": gain, "error": error, "explained": explained}
@@ -148,8 +145,10 @@ class PartStage:
         # A network that found no motion may decode the same for all particles, but for rounding.
         if not densities[:, region].std(dim=0).square().mean().sqrt() > LEAST_SPREAD * densities.std():
             return
+        inside = densities[:, region]
+        fading = share_gained(inside - inside.mean(dim=0)) > MOST_GAINED
         for parts in range(1, most + 1):
-            yield start_parts(densities, some.cpu(), terms, region, coarse, parts, self.seed)
+            yield start_parts(densities, some.cpu(), terms, region, coarse, parts, self.seed, fading=fading)
 
     def _first_draws(self) -> Int[Tensor, "n c"]:
         """States near draws from the latents' posteriors."""
@@ -192,12 +191,11 @@ class PartStage:
             return None
         whole = kept_density(self.network, self.network.window, rounds.images.box, self.support)
         assert whole is not None
-        share, gained = kept.variance / whole.variance, kept.share_gained()
-        comes_and_goes = gained > MOST_GAINED
-        self.log.record(stage="kept", share=share, gained=gained, comes_and_goes=comes_and_goes)
+        share = kept.variance / whole.variance
+        self.log.record(stage="kept", share=share, comes_and_goes=kept.comes_and_goes)
         self.log.say(
             f"beside the parts the network's density stays: {100 * share:.0f} % of what varies, "
-            f"{'where density comes and goes' if comes_and_goes else 'which moves in no part'}"
+            f"{'where density comes and goes' if kept.comes_and_goes else 'which moves in no part'}"
         )
         return self.network.within(window, -kept.mean)
 

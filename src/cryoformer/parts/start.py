@@ -35,6 +35,8 @@ BLUR_ANGSTROM, BLUR_UNTIL = 14.0, 0.6
 TURN_UNIT, SHIFT_UNIT = 0.3, 10.0  # radians and Angstrom that one of the fitted numbers stands for
 SMOOTHNESS = 0.02
 MEMBER_WIDTH_ANGSTROM = 40.0
+# Of its density at the reference, root mean square over the states: more is no part that moves.
+MOST_FADING = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,16 @@ class _Blend(nn.Module):
     """Density, memberships and motions, as they are fitted, on a cube of voxels about ``origin``."""
 
     def __init__(
-        self, density: Tensor, points: Tensor, side: int, terms: int, pivots: Tensor, logits: Tensor, unit: Tensor
+        self,
+        density: Tensor,
+        points: Tensor,
+        side: int,
+        terms: int,
+        pivots: Tensor,
+        logits: Tensor,
+        unit: Tensor,
+        *,
+        fading: bool,
     ) -> None:
         super().__init__()
         self.side, self.points, self.pivots = side, points, pivots  # voxels from the cube's centre
@@ -70,6 +81,7 @@ class _Blend(nn.Module):
         self.logits = nn.Parameter(logits)
         generator = torch.Generator().manual_seed(0)
         self.coefficients = nn.Parameter(1e-3 * torch.randn(len(pivots), terms, 6, generator=generator))
+        self.fading = nn.Parameter(torch.zeros(len(pivots), terms), requires_grad=fading)
 
     def members(self) -> Float[Tensor, "m1 p"]:
         return member_values(self.logits, self.points / (self.side / 2))
@@ -82,7 +94,12 @@ class _Blend(nn.Module):
         moved = away[:, None] @ rotations.transpose(-1, -2) + centres[:, :, None]
         members = self.members()
         places = members[0, :, None] * self.points + torch.einsum("mp,mbpi->bpi", members[1:], moved)
-        return _splat(self.density, places + self.side // 2, self.side)
+        there = members[0] + torch.einsum("mp,mb->bp", members[1:], 1 + self.strengths(terms))
+        return _splat(self.density * there, places + self.side // 2, self.side)
+
+    def strengths(self, terms: Float[Tensor, "b j"]) -> Float[Tensor, "m b"]:
+        """By which share more of a part there is than at the reference."""
+        return self.fading @ terms.T
 
 
 def member_values(logits: Float[Tensor, "1 m1 g g g"], unit_points: Float[Tensor, "p 3"]) -> Float[Tensor, "m1 p"]:
@@ -93,7 +110,7 @@ def member_values(logits: Float[Tensor, "1 m1 g g g"], unit_points: Float[Tensor
     return torch.softmax(3 * sampled[0, :, 0, 0], dim=0)
 
 
-def _splat(values: Float[Tensor, " p"], places: Float[Tensor, "b p 3"], side: int) -> Float[Tensor, "b s s s"]:
+def _splat(values: Float[Tensor, "b p"], places: Float[Tensor, "b p 3"], side: int) -> Float[Tensor, "b s s s"]:
     low = places.detach().floor()
     high = places - low
     low = low.long()
@@ -118,8 +135,13 @@ def start_parts(
     parts: int,
     seed: int,
     steps: int = STEPS,
+    *,
+    fading: bool = False,
 ) -> PartStart:
-    """Fit so many parts to decoded densities within a region, all of one (coarse) box."""
+    """Fit so many parts to decoded densities within a region, all of one (coarse) box.
+
+    ``fading``: parts may come and go as well as move; those that do are left out of what is returned, unless all do.
+    """
     box = densities.shape[-1]
     lower, side = _cube(region)
     crop = tuple(slice(int(a), int(a) + side) for a in lower)
@@ -134,7 +156,7 @@ def start_parts(
     white = (latents - terms.reference) @ terms.whitening
     first = target[int(white.square().sum(dim=1).argmin())].reshape(-1)[inside].clone()
     unit = torch.tensor([TURN_UNIT] * 3 + [SHIFT_UNIT / pixel_size_angstrom] * 3)
-    blend = _Blend(first, points, side, len(terms.scale), pivots, logits, unit)
+    blend = _Blend(first, points, side, len(terms.scale), pivots, logits, unit, fading=fading)
     shares = terms(latents)
     total = (target - target.mean(dim=0)).square().sum() / len(target)
     _fit(blend, shares, target, total, BLUR_ANGSTROM / pixel_size_angstrom, steps, seed)
@@ -143,11 +165,15 @@ def start_parts(
         grid = grid_points(box, 1.0) - offset
         members = member_values(blend.logits, grid / (side / 2)).view(-1, box, box, box)
         members[1:] *= ~(grid.abs() > side / 2).any(dim=1).view(box, box, box)
-        members[0] = 1 - members[1:].sum(dim=0)
         density = torch.zeros(box**3)
         density[region.reshape(-1)] = blend.density * scale
         angstrom = torch.tensor([TURN_UNIT] * 3 + [SHIFT_UNIT] * 3)
-        motions = PartMotions(terms, (pivots + offset) * pixel_size_angstrom, blend.coefficients * angstrom)
+        stays = blend.strengths(shares).square().mean(dim=1).sqrt() < MOST_FADING
+        if not stays.any():
+            stays = ~stays
+        centres, coefficients = (pivots + offset) * pixel_size_angstrom, blend.coefficients * angstrom
+        motions = PartMotions(terms, centres[stays], coefficients[stays])
+        members = torch.cat([1 - members[1:][stays].sum(dim=0, keepdim=True), members[1:][stays]])
     return PartStart(motions, members, density.view(box, box, box), 1 - left / len(target) / float(total))
 
 
@@ -163,7 +189,7 @@ def coarse_region(window: Float[Tensor, "d d d"], box: int, pixel_size_angstrom:
 
 
 def _fit(blend: _Blend, shares: Tensor, target: Tensor, total: Tensor, widest: float, steps: int, seed: int) -> None:
-    rates = {"density": 2e-2, "logits": 3e-2, "coefficients": 1e-2}
+    rates = {"density": 2e-2, "logits": 3e-2, "coefficients": 1e-2, "fading": 1e-2}
     groups = [{"params": [getattr(blend, name)], "lr": rate} for name, rate in rates.items()]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
