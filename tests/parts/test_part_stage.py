@@ -53,7 +53,7 @@ def test_a_run_says_what_it_found_and_decodes_the_sum(
     monkeypatch.setattr(choice, "RACE_ROUNDS", 1)
     monkeypatch.setattr(stage, "start_parts", partial(start_parts, steps=20))
     monkeypatch.setattr(stage, "STATES", 8)
-    monkeypatch.setattr(stage, "LEAST_GAIN", -100.0)
+    monkeypatch.setattr(stage, "LEAST_GAIN", -1e9)
     small_run(tmp_path / "run", parts=1, latent_states=8, stages=[{"box": 24, "epochs": 1, "batch": 64}])
     run = open_run(tmp_path / "run")
     (said,) = [line for line in run.metrics if line["stage"] == "parts"]
