@@ -17,7 +17,8 @@ from cryoformer.formats import load_particles
 from cryoformer.images.settings import ImageSettings
 from cryoformer.images.streamed import prepare_images
 from cryoformer.imaging.fsc import fourier_shell_correlation, resolution
-from cryoformer.linear.consensus import Consensus, reconstruct_consensus
+from cryoformer.imaging.grids import voxel_radii
+from cryoformer.linear.consensus import PARTICLE_RADIUS, Consensus, reconstruct_consensus
 from cryoformer.particles import Particles
 from cryoformer.poses.cone import frame_turn
 from cryoformer.poses.map_alignment import MIRROR
@@ -131,6 +132,7 @@ def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, A
         "median_shift_angstrom": float(np.median(there.angstrom)),
         "map_like_that_at_known_poses_to_angstrom": resolution(alike, box, pixel, 0.5),
         "map_fsc": [round(float(each), 3) for each in alike],
+        "half_map_fsc_across": [round(float(each), 3) for each in _across(*maps)],
         "half_maps_to_angstrom": [_resolution(each, pixel) for each in maps],
         "mean_half_map_fsc": [float(each.half_map_fsc.mean()) for each in maps],
     }
@@ -139,6 +141,14 @@ def compare(found: Path, known: Path, symmetry: str, cache: Path) -> dict[str, A
 def _maps(particles: Particles, symmetry: str, cache: Path) -> Consensus:
     images = prepare_images(particles, cache, ImageSettings(device="cpu"))
     return reconstruct_consensus(images, rotation_group(symmetry))
+
+
+def _across(found: Consensus, known: Consensus) -> np.ndarray:
+    """FSC of either half map at the poses found and the other one at those known, which share no images: the mean."""
+    box = found.volume.shape[-1]
+    ball = (voxel_radii(box) < PARTICLE_RADIUS * box / 2).to(found.volume)
+    both = [fourier_shell_correlation(found.halves[i] * ball, known.halves[1 - i] * ball) for i in (0, 1)]
+    return np.mean(np.asarray(both), axis=0)
 
 
 def _resolution(consensus: Consensus, pixel_size_angstrom: float) -> float:

@@ -106,6 +106,7 @@ def test_one_map_of_a_point_group_is_searched_until_poses_stay() -> None:
     start = modes_at(torch.where(wrong[:, None, None], turn @ images.rotations, images.rotations))
     found, shares = searching(images, "C2").run(start)
     assert shares[0] > 0.3
-    assert shares[-1] < WORTH / 2
+    assert len(shares) > 1
+    assert shares[-1] < 0.1 * shares[0]
     angles = [roma.rotmat_geodesic_distance(found.best()[0] @ g, images.rotations) for g in rotation_group("C2")]
     assert float(torch.stack(angles).amin(dim=0).rad2deg().median()) < 8
