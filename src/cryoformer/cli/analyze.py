@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app, load_latents
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, RunPath, app, load_latents, optional
 from cryoformer.cli.extras import need
 
 
@@ -19,7 +19,7 @@ def analyze(
     clusters: Annotated[int, arg(metavar="N")] = 10,
     umap: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     points: OptionalFile = None,
-    between: Annotated[tuple[int, int] | None, arg(metavar="A B")] = None,
+    between: Annotated[tuple[int, int] | None, optional("A B")] = None,
     all_attention: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     out: Annotated[Path | None, arg(metavar="DIR", aliases=("-o",), help_behavior_hint="")] = None,
     device: Annotated[str, arg(metavar="NAME")] = "auto",

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app
+from cryoformer.cli.arguments import OptionalFile, OptionalFolder, app, optional
 from cryoformer.cli.extras import need
 from cryoformer.errors import InputError
 
 
 @app.command
 def benchmark(
-    name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None,
+    name: Positional[Annotated[str | None, optional("NAME")]] = None,
     /,
     *,
     out: Annotated[Path | None, arg(metavar="DIR", aliases=("-o",), help_behavior_hint="")] = None,
@@ -21,9 +21,9 @@ def benchmark(
     models: Annotated[tuple[Path, ...], arg(metavar="A.pdb B.pdb")] = (),
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD ...")] = (),
     stacks: Annotated[tuple[str, ...], arg(metavar="STACK ...")] = (),
-    minutes: Annotated[float | None, arg(metavar="M")] = None,
+    minutes: Annotated[float | None, optional("M")] = None,
     seed: Annotated[int, arg(metavar="K")] = 0,
-    threads: Annotated[int | None, arg(metavar="T")] = None,
+    threads: Annotated[int | None, optional("T")] = None,
     cryodrgn: OptionalFile = None,
     particles: OptionalFile = None,
     truth: OptionalFolder = None,

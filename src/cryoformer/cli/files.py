@@ -16,7 +16,7 @@ def downsample(
     *,
     box: Annotated[int, arg(metavar="D")],
     out: OutFolder,
-    dtype: Literal["float16", "float32"] | None = None,
+    dtype: Annotated[Literal["float16", "float32"] | None, optional("float16|float32")] = None,
     per_file: Annotated[int | None, optional("N")] = None,
     datadir: OptionalFolder = None,
 ) -> None:

@@ -17,12 +17,12 @@ def simulate(
     *,
     out: OutFolder,
     recipe: OptionalFile = None,
-    images: Annotated[int | None, arg(metavar="N")] = None,
-    box: Annotated[int | None, arg(metavar="D")] = None,
-    pixel_size: Annotated[float | None, arg(metavar="A")] = None,
-    snr: Annotated[float | None, arg(metavar="S")] = None,
-    seed: Annotated[int | None, arg(metavar="K")] = None,
-    moving: Annotated[str | None, arg(metavar="B:331-528")] = None,
+    images: Annotated[int | None, optional("N")] = None,
+    box: Annotated[int | None, optional("D")] = None,
+    pixel_size: Annotated[float | None, optional("A")] = None,
+    snr: Annotated[float | None, optional("S")] = None,
+    seed: Annotated[int | None, optional("K")] = None,
+    moving: Annotated[str | None, optional("B:331-528")] = None,
     settings: Settings = (),
 ) -> None:
     """Simulate a particle stack with ground truth from atomic models of one molecule.

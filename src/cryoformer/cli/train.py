@@ -114,7 +114,7 @@ def volumes(
     /,
     *,
     out: OutFolder,
-    particles: Annotated[str | None, arg(metavar="3,17,42")] = None,
+    particles: Annotated[str | None, optional("3,17,42")] = None,
     latents: OptionalFile = None,
 ) -> None:
     """Write the density of some particles, or at some points of the latent space, as MRC volumes.
