@@ -89,12 +89,9 @@ def one_set(name: str, seed: int, bootstraps: int) -> FreeEnergy:
     return free_energy(PlaceLikelihood.from_logarithms(logs, np.ones(PLACES)), bootstraps=bootstraps, seed=seed)
 
 
-def smoothed_law(shares: np.ndarray) -> np.ndarray:
-    """Shares at the resolution that free energies are told at, for the typical uncertainty of these particles."""
-    uncertainty = one_set("flat", 0, 1).uncertainty
-    lengths = np.full(PLACES, 1.0 / PLACES)
-    along = (np.arange(PLACES) + 0.5) / PLACES
-    return np.asarray(smoothing(along[:, None], lengths, RESOLUTION * uncertainty) @ shares)
+def as_told(shares: np.ndarray, found: FreeEnergy) -> np.ndarray:
+    """F of known shares at the resolution that this free energy is told at."""
+    return np.asarray(-np.log(smoothing(found.positions, found.sizes, RESOLUTION * found.uncertainty) @ shares))
 
 
 def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
@@ -104,18 +101,20 @@ def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
     # The pass between the two wells, and the wells; of a flat law, the middle and the quarters.
     left, right = (0.3, 0.72) if name == "two wells" else (0.35, 0.7) if name == "shallow" else (0.25, 0.75)
     a, b = int(left * PLACES), int(right * PLACES)
-    energy = -np.log(smoothed_law(shares))
-    top = a + int(energy[a:b].argmax()) if name != "flat" else PLACES // 2
-    true = {
-        "population": float(shares[:top].sum()),
-        "barrier over left": float(energy[top] - energy[a]),
-        "barrier over right": float(energy[top] - energy[b]),
-    }
-    held: dict[str, list[bool]] = {key: [] for key in true}
-    errors: dict[str, list[float]] = {key: [] for key in true}
+    names = ("population", "barrier over left", "barrier over right")
+    held: dict[str, list[bool]] = {key: [] for key in names}
+    errors: dict[str, list[float]] = {key: [] for key in names}
+    truths: dict[str, list[float]] = {key: [] for key in names}
     places, wells = [], []
     for seed in range(sets):
         found = one_set(name, seed, bootstraps)
+        energy = as_told(shares, found)
+        top = a + int(energy[a:b].argmax()) if name != "flat" else PLACES // 2
+        true = {
+            "population": float(shares[:top].sum()),
+            "barrier over left": float(energy[top] - energy[a]),
+            "barrier over right": float(energy[top] - energy[b]),
+        }
         estimates = {"population": population_of(found, np.arange(PLACES) < top)}
         values = {
             "population": (estimates["population"].value, estimates["population"].low, estimates["population"].high)
@@ -126,6 +125,7 @@ def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
         for key, (value, low, high) in values.items():
             held[key].append(low <= true[key] <= high)
             errors[key].append(value - true[key])
+            truths[key].append(true[key])
         # F has no zero of its own: laid on the truth where particles are.
         shift = float((energy - found.energy) @ shares)
         inside = (found.low + shift <= energy) & (energy <= found.high + shift)
@@ -133,7 +133,7 @@ def coverage(name: str, sets: int, bootstraps: int) -> dict[str, Any]:
         wells.append(len(found.wells))
         print(name, seed, values, len(found.wells), flush=True)
     return {
-        "truth": {key: round(value, 3) for key, value in true.items()},
+        "truth": {key: round(float(np.mean(each)), 3) for key, each in truths.items()},
         "held": {key: round(float(np.mean(each)), 3) for key, each in held.items()},
         "mean error": {key: round(float(np.mean(each)), 3) for key, each in errors.items()},
         "scatter": {key: round(float(np.std(each)), 3) for key, each in errors.items()},
@@ -168,7 +168,7 @@ def coverage_on_plane(sets: int, bootstraps: int) -> dict[str, Any]:
         found = one_plane(seed, bootstraps)
         places = found.positions
         density = np.exp(-0.5 * np.square((places[:, None] - CENTRES) / WIDE).sum(axis=2)) @ FOUR * found.sizes
-        energy = -np.log(smoothing(places, found.sizes, RESOLUTION * found.uncertainty) @ density / found.sizes)
+        energy = as_told(density, found) + np.log(found.sizes)
         quarter = 2 * (places[:, 0] > 0.5) + (places[:, 1] > 0.5)
         for number, share in enumerate(FOUR):
             population = population_of(found, quarter == number)

@@ -40,11 +40,10 @@ class Basin:
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass: its place, the numbers of the two wells that it joins, from 0, and how high it is in every sample."""
+    """A pass: its place, and the numbers of the two wells that it joins, from 0."""
 
     place: int
     wells: tuple[int, int]
-    samples: Float[np.ndarray, " b"]
 
 
 def interval(value: float, samples: Float[np.ndarray, " b"]) -> Interval:
@@ -104,9 +103,7 @@ def basins_and_passes(
         del lows[gone]
     kept = sorted(lows, key=lambda well: lows[well])
     number = {well: i for i, well in enumerate(kept)}
-    joined = [
-        Pass(top, (number[a], number[b]), _crossing(samples, pairs, label, (a, b))) for (a, b), top in passes.items()
-    ]
+    joined = [Pass(top, (number[a], number[b])) for (a, b), top in passes.items()]
     return [Basin(lows[well], label == well) for well in kept], _direct(joined, energy)
 
 

@@ -10,9 +10,10 @@ own: populations are smoothed by a Gaussian of 0.7 times the typical uncertainty
 of radio astronomy; Hogbom 1974), less than half of the variance that a histogram of estimates would be smeared by.
 
 Intervals are percentiles over bootstrap samples of the particles, each read under one of the two curves, drawn by
-chance, so that they hold the errors of the densities too. The smoothness, chosen once, and the error that it makes are
-no part of a sample: samples are spread by 1.3 times as much about the estimate as they come out, with which intervals
-hold the populations of simulated sets as often as they say, and high barriers less often (docs/free_energy.md).
+chance, so that they hold the errors of the densities too, and each under the smoothness that its own images choose:
+chosen once, half of what barriers scatter by is missing. What smoothing itself does is no part of a sample: samples are
+spread by 1.3 times as much about the estimate as they come out, with which intervals hold the truth of simulated sets
+about as often as they say (docs/free_energy.md).
 
 Which wells count is said in :mod:`.basins`.
 """
@@ -167,7 +168,7 @@ def wells_and_barriers(
     barriers = []
     for one in passes:
         over = [
-            interval(float(energy[one.place] - energy[low]), one.samples - samples[:, low])
+            interval(float(energy[one.place] - energy[low]), samples[:, one.place] - samples[:, low])
             for low in (wells[number].place for number in one.wells)
         ]
         barriers.append(Barrier(one.place, one.wells, *over))
