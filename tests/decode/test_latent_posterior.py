@@ -1,5 +1,7 @@
 """Latents by likelihood over states: the arithmetic against Gaussians, and the reading of a known decoder."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ class KnownDecoder(ConformationModel):
 
     def __init__(self, base: torch.Tensor) -> None:
         self.static, self.window, self.pixel_size_angstrom = base, torch.ones_like(base), PIXEL
-        self.gain = torch.ones(BOX // 2 + 1)
+        self.gain, self.network = torch.ones(BOX // 2 + 1), SimpleNamespace(orientation=None)
 
     def points(self, box: int) -> DecodedPoints:
         assert box == BOX
