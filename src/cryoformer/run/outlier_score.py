@@ -18,8 +18,9 @@ held-out images, robust against junk among them, says how much, and their scatte
 c come from them too. A good image has a score of 0 +- 1; junk, a large positive one.
 
 Junk is part of what the model was made from: a few hundred images of another molecule may be a state of their own to
-it, far from all others, that fits them well; empty images, a faint one. So every image is compared with the state in
-the middle too, those whose latents lie far out with that alone, and the worse score counts.
+it, far from all others, that fits them well; empty images, a faint one. So those whose latents lie far out are compared
+with the nearest state where most particles are, which particles at the end of a large motion still resemble; and every
+image with the state in the middle too. The worse score counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -89,14 +90,15 @@ def outlier_scores(
 
 
 def _states(latents: Float[Tensor, "n k"], seed: int) -> tuple[Float[Tensor, "s k"], Int[Tensor, " n"]]:
-    """The state in the middle, those of the latents where most particles are, and the number of every image's state:
-    0, the middle, for all that lie far out."""
+    """The state in the middle, those of the latents where most particles are, and the number of every image's state
+    among them: the nearest of these for all that lie far out."""
     middle = latents.median(dim=0).values
     usual = ((latents - middle).abs() <= REACH * _deviation(latents)).all(dim=1)
     size = max(1, int(usual.sum()) // STATES)
     states = draw_shared_states(latents[usual], size, torch.Generator().manual_seed(seed))
-    of_image = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
+    of_image = torch.empty(len(latents), dtype=torch.long, device=latents.device)
     of_image[usual] = 1 + states.of_image
+    of_image[~usual] = 1 + torch.cdist(latents[~usual], states.centres).argmin(dim=1)
     return torch.cat([middle[None], states.centres]), of_image
 
 
