@@ -11,7 +11,7 @@ from cryoformer.imaging.grids import grid_points
 from cryoformer.imaging.projection import splat_project
 from cryoformer.parts.motion import LatentTerms, PartMotions
 from cryoformer.parts.rounds import PartModel
-from toy_images import BOX, PIXEL, blob
+from toy_images import BOX, PIXEL, blob, white_images
 
 PIVOT = torch.tensor([20.0, 0.0, 0.0])
 ANGLE = math.radians(60)
@@ -47,16 +47,7 @@ def simulate(off: torch.Tensor, noise: float = 0.7) -> tuple[FourierImages, np.n
     held = densities.amax(dim=0) > 1e-3
     clean = splat_project(densities[:, held], grid_points(BOX, PIXEL)[held], rotations, None, BOX, PIXEL)
     noisy = clean + torch.fft.rfft2(noise * torch.randn(count, BOX, BOX, generator=torch.Generator().manual_seed(2)))
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(count),
-        halves=torch.arange(count) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=noisy,
-        ctf=torch.ones(count, BOX, BOX // 2 + 1),
-    )
+    images = white_images(noisy, rotations, noise)
     return images, t
 
 

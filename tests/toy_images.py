@@ -51,6 +51,23 @@ def moving_centre(t: float) -> tuple[float, float, float]:
     return (30.0, 40.0 * (t - 0.5), 5.0)
 
 
+def white_images(
+    coefficients: torch.Tensor, rotations: torch.Tensor, noise: float, ctf: torch.Tensor | None = None
+) -> FourierImages:
+    """Images of any box at the toy's pixel size, whose noise is white, of this deviation a pixel; halves in turn."""
+    count, box = coefficients.shape[:2]
+    return FourierImages(
+        rotations=rotations,
+        scale=torch.ones(count),
+        halves=torch.arange(count) % 2,
+        noise_power=torch.full((box // 2 + 1,), noise**2 * box**2),
+        pixel_size_angstrom=PIXEL,
+        voxel_angstrom=PIXEL,
+        coefficients=coefficients,
+        ctf=torch.ones(count, box, box // 2 + 1) if ctf is None else ctf,
+    )
+
+
 def simulate(count: int, noise: float, seed: int = 0, moves: bool = True) -> Simulated:
     rng = np.random.default_rng(seed)
     t = rng.uniform(0, 1, count) if moves else np.full(count, 0.5)
@@ -64,17 +81,7 @@ def simulate(count: int, noise: float, seed: int = 0, moves: bool = True) -> Sim
     clean = splat_project(density, grid_points(BOX, PIXEL), rotations, None, BOX, PIXEL) * transfer
     generator = torch.Generator().manual_seed(seed)
     noisy = torch.fft.rfft2(noise * torch.randn(count, BOX, BOX, generator=generator)) + clean
-    power = torch.full((BOX // 2 + 1,), noise**2 * BOX**2)
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(count),
-        halves=torch.arange(count) % 2,
-        noise_power=power,
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=noisy,
-        ctf=transfer,
-    )
+    images = white_images(noisy, rotations, noise, transfer)
     return Simulated(images, t, still, ctf)
 
 

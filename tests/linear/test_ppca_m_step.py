@@ -10,6 +10,7 @@ from cryoformer.imaging.grids import grid_points, shell_mean
 from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.imaging.slices import SlicePlane, fourier_from_volume
 from cryoformer.linear.ppca import PPCA, expectation, maximisation
+from toy_images import white_images
 
 BOX, IMAGES, NOISE = 10, 250, 0.3
 POINTS = grid_points(BOX, 1.0)
@@ -44,16 +45,7 @@ def scene() -> Scene:
     clean = (waves @ (mean + true @ basis)[:, MASK, None].to(waves.dtype))[..., 0]
     ctf = 0.3 + 0.7 * torch.rand(IMAGES, BOX, BOX // 2 + 1, generator=generator)
     pixels = NOISE * torch.randn(IMAGES, BOX, BOX, generator=generator)
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(IMAGES),
-        halves=torch.arange(IMAGES) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), NOISE**2 * BOX**2),
-        pixel_size_angstrom=5.0,
-        voxel_angstrom=5.0,
-        coefficients=plane.put(clean.to(torch.complex64)) * ctf + torch.fft.rfft2(pixels),
-        ctf=ctf,
-    )
+    images = white_images(plane.put(clean.to(torch.complex64)) * ctf + torch.fft.rfft2(pixels), rotations, NOISE, ctf)
     shape = (BOX, BOX, BOX)
     state = PPCA(mean.view(shape), basis.view(-1, *shape), latents, COVARIANCE.repeat(IMAGES, 1, 1), 0.0)
     return Scene(images, state, waves)

@@ -21,7 +21,7 @@ from cryoformer.parts.start import PartStart, start_parts
 from cryoformer.progress import RunLog
 from known_network import known_network
 from swinging_bar import ANGLE, PIVOT, bar, body, own_masks, turn
-from toy_images import BOX, PIXEL, blob
+from toy_images import BOX, PIXEL, blob, white_images
 
 COUNT = 300
 LUMP = torch.tensor([-15.0, -25.0, -10.0])
@@ -49,17 +49,7 @@ def simulate() -> tuple[FourierImages, torch.Tensor]:
     rotations = torch.tensor(uniform_rotations(COUNT, 3), dtype=torch.float32)
     clean = splat_project(density, grid, rotations, None, BOX, PIXEL)
     pixels = noise * torch.randn(COUNT, BOX, BOX, generator=torch.Generator().manual_seed(3))
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(COUNT),
-        halves=torch.arange(COUNT) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=clean + torch.fft.rfft2(pixels),
-        ctf=torch.ones(COUNT, BOX, BOX // 2 + 1),
-    )
-    return images, latents
+    return white_images(clean + torch.fft.rfft2(pixels), rotations, noise), latents
 
 
 def two_parts(latents: torch.Tensor) -> PartMotions:

@@ -30,9 +30,10 @@ from cryoformer.poses.map_alignment import align_maps, self_alignments
 from cryoformer.poses.refine import refine
 from cryoformer.poses.stochastic_em import Marching
 from cryoformer.progress import RunLog
+from toy_images import PIXEL, white_images
 
 POSES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst")
-BOX, PIXEL = 32, 5.0
+BOX = 32
 READING = ImageSettings(invert="no", device="cpu")
 
 
@@ -77,17 +78,7 @@ def lopsided(count: int, noise: float) -> tuple[FourierImages, CTFParameters, np
     noisy = clean * shift_phases(shifts, BOX, PIXEL) + torch.fft.rfft2(
         noise * torch.randn(count, BOX, BOX, generator=generator)
     )
-    power = torch.full((BOX // 2 + 1,), noise**2 * BOX**2)
-    images = FourierImages(
-        rotations=rotations,
-        scale=one,
-        halves=torch.arange(count) % 2,
-        noise_power=power,
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=noisy,
-        ctf=transfer,
-    )
+    images = white_images(noisy, rotations, noise, transfer)
     return images, ctf, shifts.numpy()
 
 

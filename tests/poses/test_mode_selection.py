@@ -15,8 +15,9 @@ from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.map_alignment import Alignment
 from cryoformer.poses.matching import BandImages, views
 from cryoformer.poses.mode_selection import select_modes, select_within, with_equivalents
+from toy_images import BOX, PIXEL, white_images
 
-BOX, PIXEL, COUNT = 24, 5.0, 300
+COUNT = 300
 THIRD = Rotation.from_rotvec([0, 0, 2 * np.pi / 3]).as_matrix()
 AXIS = np.array([1.5, -1.0, 0.0])
 
@@ -60,17 +61,7 @@ def shown(
     clean = plane.put(views(arms(heights), plane, rotations))
     shifts = 5 * torch.randn(COUNT, 2, generator=generator)
     added = noise * torch.fft.rfft2(torch.randn(COUNT, BOX, BOX, generator=generator))
-    images = FourierImages(
-        rotations=rotations,
-        scale=torch.ones(COUNT),
-        halves=torch.arange(COUNT) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), noise**2 * BOX**2),
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=clean * shift_phases(shifts, BOX, PIXEL) + added,
-        ctf=torch.ones(COUNT, BOX, BOX // 2 + 1),
-    )
-    return images, shifts
+    return white_images(clean * shift_phases(shifts, BOX, PIXEL) + added, rotations, noise), shifts
 
 
 def any_of_three(images: FourierImages, shifts: torch.Tensor, generator: torch.Generator) -> PoseModes:

@@ -16,7 +16,7 @@ from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.posterior import PosePrior
 from cryoformer.poses.repeated_search import WORTH, RepeatedSearch
 from cryoformer.poses.symmetry import rotation_group
-from toy_images import BOX, PIXEL, blob
+from toy_images import BOX, PIXEL, blob, white_images
 
 COUNT = 240
 PRIOR = PosePrior(math.radians(6.0), 0.4 * PIXEL)
@@ -87,16 +87,7 @@ def symmetric(count: int) -> FourierImages:
     rotations = torch.from_numpy(uniform_rotations(count, 4)).float()
     clean = splat_project(volume.reshape(1, -1).expand(count, -1), grid_points(BOX, PIXEL), rotations, None, BOX, PIXEL)
     noise = 0.4 * torch.randn(count, BOX, BOX, generator=torch.Generator().manual_seed(5))
-    return FourierImages(
-        rotations=rotations,
-        scale=torch.ones(count),
-        halves=torch.arange(count) % 2,
-        noise_power=torch.full((BOX // 2 + 1,), 0.16 * BOX**2),
-        pixel_size_angstrom=PIXEL,
-        voxel_angstrom=PIXEL,
-        coefficients=clean + torch.fft.rfft2(noise),
-        ctf=torch.ones(count, BOX, BOX // 2 + 1),
-    )
+    return white_images(clean + torch.fft.rfft2(noise), rotations, 0.4)
 
 
 def test_one_map_of_a_point_group_is_searched_until_poses_stay() -> None:
