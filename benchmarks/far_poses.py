@@ -39,7 +39,7 @@ from cryoformer.assess.ground_truth import GroundTruth, load_truth
 from cryoformer.assess.results import open_result
 from cryoformer.decode.volume_source import VolumeSource
 from cryoformer.formats.load import open_particle_file
-from cryoformer.imaging.grids import crop_volume, grid_points
+from cryoformer.imaging.grids import crop_volume, enlarge_volume, grid_points
 from cryoformer.poses.map_alignment import Alignment, align_maps
 from cryoformer_experiments.samples import sample_particles, sampled_fsc
 
@@ -121,10 +121,7 @@ class LaidOn:
 
 def _finer(volume: np.ndarray) -> np.ndarray:
     """The volume at half the pixel, by its Fourier transform: what is interpolated is smooth then."""
-    box = len(volume)
-    spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(volume)))
-    padded = np.pad(spectrum, box // 2)
-    return np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(padded)).real) * 8
+    return 8 * enlarge_volume(torch.from_numpy(volume).float(), 2 * len(volume)).numpy()
 
 
 def pose_errors(found: Path | None, exact: Path) -> dict[str, float]:

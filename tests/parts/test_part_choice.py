@@ -74,7 +74,7 @@ def chosen() -> tuple[Candidate, Candidate, Candidate]:
     with RunLog(None) as log:
         known = network()
         fitting = PartFit(images, rows, held_out, log, 0, known)
-        offered = PartChoice(fitting, known, occupancy, support, draws)
+        offered = PartChoice(fitting, occupancy, support, draws)
         model = PartModel(two_parts(latents), masks, occupancy, support)
         rounds, state = fitting.coarse(FitState(model, draws), 2)
         both = Candidate(state, rounds.evidence(held_out))

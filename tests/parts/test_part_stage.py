@@ -189,7 +189,7 @@ def test_poses_of_their_own_are_kept_where_they_gain_or_where_asked_for(
         judged = Judged(moving.images, log)
         judged.poses = poses
         densities = moving_density(np.zeros((9, 1), np.float32)).densities
-        rounds = SimpleNamespace(densities=densities, motions=None, cleared=SimpleNamespace(minus=lambda _: None))
+        rounds = SimpleNamespace(densities=densities, motions=None, cleared=None, residuals=lambda _: None)
         read = (
             PartStage._own_poses.__wrapped__ if hasattr(PartStage._own_poses, "__wrapped__") else PartStage._own_poses
         )

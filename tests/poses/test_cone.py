@@ -29,7 +29,8 @@ def test_the_prior_is_flat_within_the_angle_and_falls_beyond(degrees: float) -> 
     prior, angle = cone.log_prior(VIEWS).numpy(), angles(VIEWS[:3], VIEWS)
     np.testing.assert_allclose(prior[angle < degrees - 0.1], 0)
     np.testing.assert_allclose(prior, -0.5 * (np.maximum(angle - degrees, 0) / 5) ** 2, atol=0.02)
-    assert np.mean(angle < degrees) == pytest.approx(cone.share, rel=0.05)
+    turn = np.radians(degrees)
+    assert np.mean(angle < degrees) == pytest.approx((turn - np.sin(turn)) / np.pi, rel=0.05)
     np.testing.assert_allclose(cone.take(torch.tensor([2])).log_prior(VIEWS), prior[2:], rtol=1e-3)
 
 

@@ -103,7 +103,7 @@ def test_command_writes_what_it_finds(
     ("options", "message"),
     [
         (["--component", "1", "--between", "0", "1"], "give one of --component, --between, --points and --plane"),
-        (["--plane", "1", "9"], "--component 9: the run has components 1 to"),
+        (["--plane", "1", "9"], "--plane 9: the run has components 1 to"),
         (["--component", "9"], "--component 9: the run has components 1 to"),
         (["--between", "0", "5000"], "there is no particle 5000; the run has 600"),
         (["--bootstraps", "10"], "--bootstraps 10: expected 40 or more"),

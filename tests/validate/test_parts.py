@@ -19,7 +19,7 @@ def line(degrees: float, error: float, angstrom: float = 1.0, angstrom_error: fl
         ([line(57.0, 2.0)], "holds"),
         ([line(5.0, 2.0)], "fails"),
         ([line(5.0, 2.0, angstrom=20.0, angstrom_error=1.0)], "holds"),
-        ([line(57.0, 2.0), line(5.0, 2.0)], "fails"),
+        ([line(57.0, 2.0), line(5.0, 2.0) | {"part": 2}], "fails"),
         ([], "not run"),
     ],
 )

@@ -13,6 +13,7 @@ a grid as fine as the band wants, within the largest ball of the box; derivative
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -203,11 +204,8 @@ def _taken(training: Training, images: Images, window: Float[Tensor, "d h"], row
 def _warm_up(training: Training, images: Images, window: Float[Tensor, "d h"], generator: torch.Generator) -> None:
     """The density at the rotations given, before these are touched."""
     size, steps = min(training.settings.batch, len(images)), training.settings.warm_up
-    for rows in _batches(len(images), size, steps, generator):
-        if steps == 0:
-            break
+    for rows in islice(_batches(len(images), size, steps, generator), steps):
         training.step(_taken(training, images, window, rows.to(images.device)))
-        steps -= 1
 
 
 def _batches(count: int, size: int, epochs: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:

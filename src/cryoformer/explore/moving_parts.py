@@ -51,12 +51,16 @@ def part_words(run: Run) -> list[str]:
                 f"{off['angstrom']:.1f} Å along it; parts.csv has its pose in every particle."
             )
         words.append(text)
-    return words + [kept_words(line) for line in run.metrics if line.get("stage") == "kept"]
+    return words + [kept_words(line) for line in run.metrics if line.get("stage") == "kept"][-1:]
 
 
 def choice_words(run: Run) -> list[str]:
     """What held-out images said of how many parts there are; none where none were tried."""
-    tried = [line for line in run.metrics if line.get("stage") == "parts_choice" and "gain" in line]
+    tried: list[dict[str, Any]] = []
+    for line in run.metrics:
+        if line.get("stage") == "parts_choice":
+            # Every choice begins with no part; a run that went on after a kill made it again.
+            tried = [*tried, line] if "gain" in line else []
     if not tried:
         return []
     each = "; ".join(

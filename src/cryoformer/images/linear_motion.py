@@ -35,6 +35,10 @@ class LinearMotion:
         slices = extract_slices(self._table, interpolate_slices(plane, views), len(self.basis))
         return plane.put((slices @ self.latents[rows].to(slices.dtype)[:, :, None])[..., 0])
 
+    def scaled(self, contrast: Float[Tensor, " n"]) -> "LinearMotion":
+        """As strong as each image is."""
+        return LinearMotion(self.basis, self.latents * contrast[:, None])
+
     def plus(self, other: "LinearMotion") -> "LinearMotion":
         """Both together, of the same images."""
         return LinearMotion(torch.cat([self.basis, other.basis]), torch.cat([self.latents, other.latents], dim=1))

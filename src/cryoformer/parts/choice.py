@@ -11,12 +11,12 @@ each may turn out not to move: where held-out images are likelier with the netwo
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryoformer.decode.density_model import ConformationModel
 from cryoformer.images.fourier_images import Images
 from cryoformer.imaging.grids import resample_volume
 from cryoformer.parts.density import PartDensities, swept
@@ -54,8 +54,12 @@ class Candidate:
 
     def over(self, other: "Candidate") -> tuple[float, float]:
         """What held-out images gain over another model, and its standard error."""
-        gains = self.evidence - other.evidence
-        return float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
+        return gain_and_error(self.evidence - other.evidence)
+
+
+def gain_and_error(gains: Float[Tensor, " h"]) -> tuple[float, float]:
+    """Mean of what images gain, and its standard error."""
+    return float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
 
 
 class PartChoice:
@@ -64,12 +68,12 @@ class PartChoice:
     def __init__(
         self,
         fit: PartFit,
-        network: ConformationModel,
         occupancy: Float[Tensor, "d d d"],
         support: Float[Tensor, "s k"],
         draws: Int[Tensor, "n c"],
     ) -> None:
-        self.fit, self.network, self.occupancy, self.support, self.draws = fit, network, occupancy, support, draws
+        assert fit.network is not None
+        self.fit, self.network, self.occupancy, self.support, self.draws = fit, fit.network, occupancy, support, draws
 
     def without_parts(self, terms: LatentTerms, images: Images | None = None) -> Candidate:
         """The network alone; at the coarse box unless other images are given."""
@@ -129,13 +133,19 @@ class PartChoice:
         rounds.update_still(state.draws)
         return Candidate(replace(state, densities=rounds.densities), rounds.evidence(self.fit.held_out))
 
+    @cached_property
+    def _variance(self) -> float:
+        """Of the network alone."""
+        whole = kept_density(self.network, self.network.window, self.fit.low.box, self.support)
+        return 0.0 if whole is None else whole.variance
+
     def _with_window(self, model: PartModel) -> PartModel:
         """The network where the parts of the model never are, unless that is next to nothing."""
         low, window = self.fit.low, self.network.window
         masks = torch.stack([resample_volume(mask, low.box) for mask in model.masks])
         reached = swept(masks, low.pixel_size_angstrom, model.motions, self.support)
         outside = window_outside(window, reached)
-        whole, left = (kept_density(self.network, each, low.box, self.support) for each in (window, outside))
-        if whole is None or left is None or left.variance < LEAST_KEPT * whole.variance:
+        left = kept_density(self.network, outside, low.box, self.support)
+        if left is None or left.variance < LEAST_KEPT * self._variance:
             return replace(model, window=None)
         return replace(model, window=outside)

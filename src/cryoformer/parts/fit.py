@@ -76,7 +76,7 @@ class PartFit:
 
     Args:
         network: of which models may keep some.
-        checkpoint: where the state of the model that goes on is kept after every round (None: nowhere).
+        checkpoint: where the state of the chosen model is kept after every round from then on (None: nowhere).
     """
 
     def __init__(

@@ -4,7 +4,6 @@ A round reads the posterior of every image over the states, takes a Gauss-Newton
 densities of the parts, then for the still one: expectation maximisation, but for the local filter of the densities.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +26,6 @@ from cryoformer.parts.update import improved, update_parts, update_still
 # States of an image that its densities are made with: two while they change, four for those that stay.
 DRAWS, LAST_DRAWS = 2, 4
 PRIOR_IMAGES = 1000
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class PartRounds:
         box, grid = self.images.box, grid_points(self.images.box, 1.0)
         places = zip(self.masks, self.motions.pivots / self.pixel_size, strict=True)
         inside = torch.stack([sample_volume(mask, grid - pivot).view(box, box, box) for mask, pivot in places])
-        whole = wiener_backprojection(self.images).local(self.pixel_size)
+        whole = wiener_backprojection(self.cleared, order=self.rows).local(self.pixel_size)
         still = whole * self.occupancy * (1 - inside.sum(dim=0)).clamp(0, 1)
         return PartDensities(still, torch.zeros_like(self.masks), self.pixel_size)
 
@@ -107,6 +105,8 @@ class PartRounds:
             return
         weights = self.kept.weights
         expected = weights[known].mean(dim=1) if isinstance(known, Tensor) else known.probabilities @ weights
+        # The images cleared before, and what is left of them, are done with: another copy of all images is much.
+        self.cleared, self._left = self.images, None
         self.cleared = self.images.minus_motion(LinearMotion(self.kept.basis, expected))
 
     def residuals(self, images: Images) -> Images:

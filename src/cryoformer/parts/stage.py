@@ -23,7 +23,7 @@ from cryoformer.imaging.fsc import masked_fsc
 from cryoformer.imaging.grids import crop_volume
 from cryoformer.linear.consensus import Backprojection
 from cryoformer.linear.regions import Regions
-from cryoformer.parts.choice import Candidate, PartChoice
+from cryoformer.parts.choice import Candidate, PartChoice, gain_and_error
 from cryoformer.parts.fit import FitState, PartFit
 from cryoformer.parts.kept_density import MOST_GAINED, kept_density, share_gained
 from cryoformer.parts.motion import LatentTerms, PartMotions, moved
@@ -88,7 +88,7 @@ class PartStage:
         """At most so many parts; None where the network explains held-out images better."""
         self.log.stage("parts")
         fit = PartFit(self.images, self.rows, self.held_out, self.log, self.seed, self.network, self.checkpoint)
-        choice = PartChoice(fit, self.network, self.occupancy.cpu(), self.support, self._first_draws())
+        choice = PartChoice(fit, self.occupancy.cpu(), self.support, self._first_draws())
         if self.checkpoint is not None and self.checkpoint.exists():
             state = FitState.load(self.checkpoint, self.occupancy.cpu(), self.support)
         else:
@@ -216,13 +216,13 @@ class PartStage:
         """Means and covariances of the parts' own poses, if held-out images gain by them (or as it was asked for)."""
         if self.poses == "path":
             return None
-        reader = OwnPoses(rounds.cleared.minus(rounds.densities.still), rounds.densities, rounds.motions, latents)
+        reader = OwnPoses(rounds.residuals(rounds.cleared), rounds.densities, rounds.motions, latents)
         first, likelihood = reader.evidence()
         spreads, useful = [], False
         for part, evidence in enumerate(first):
             spread, held_out = evidence.take(self.rows.cpu()).fitted(), evidence.take(self.held_out.cpu())
             gains = held_out.log_evidence(spread) - held_out.log_evidence(None)
-            gain, error = float(gains.mean()), float(gains.std()) / len(gains) ** 0.5
+            gain, error = gain_and_error(gains)
             kept = self.poses == "own" or gain > LEAST_OWN_GAIN * error
             facts = {"degrees": math.degrees(spread.turn), "angstrom": spread.shift}
             self.log.record(stage="own_poses", part=part + 1, kept=kept, held_out=gain, error=error, **facts)

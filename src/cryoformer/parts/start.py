@@ -3,9 +3,10 @@ r"""A first idea of the parts, from densities that the trained network decodes.
 States s of the population have densities D_s; a density in the reference's frame, memberships and motions are fitted
 to all of them at once,
 
-    D_s(x) ~ sum_v  c_v  delta(x - sum_m a_m(v) T_m(z_s) v),
+    D_s(x) ~ sum_v  c_v  sum_m a_m(v) (1 + f_m(z_s))  delta(x - sum_m a_m(v) T_m(z_s) v),
 
-every voxel v moved by the blend of its parts' motions (part 0 stands still) and splatted trilinearly. Memberships are
+every voxel v moved by the blend of its parts' motions (part 0 stands still) and splatted trilinearly; f_m, by which a
+part fades, is nothing unless density comes and goes. Memberships are
 the softmax of logits on a coarse grid. Both sides are blurred at first, less and less, so that a part finds its way
 over more than its own width. Decoded densities are averages over what images leave open, so motions come out too
 small here; the images themselves correct them (:mod:`.update`).

@@ -44,6 +44,8 @@ from cryoformer.progress import RunLog
 BOX = 32
 # Starts, and how many of them go on: two that come to the same map have found the particle.
 STARTS, BEST = 3, 2
+# Shares of a time budget after which no other start, and no other search, is begun.
+STARTS_SHARE, SEARCHES_SHARE = 0.3, 0.5
 # A tenth of the images says which start is best; of very many images, so many are enough for a map.
 HELD_OUT, MOST_HELD_OUT, MOST_IMAGES = 10, 1000, 20_000
 FIRST = Marching(first=6.0, last=7.5, batch=(200, 400))
@@ -124,7 +126,7 @@ class AbInitio:
     """The search for poses of some images (not shifted, of any box), on from what ``findings`` has.
 
     Args:
-        over: whether the time for starts is over.
+        over: whether this share of the time is over.
         cone_degrees: how far rotations may be from those that images have, if these are not to be forgotten.
     """
 
@@ -135,7 +137,7 @@ class AbInitio:
         seed: int,
         log: RunLog,
         symmetry: str = "C1",
-        over: Callable[[], bool] = lambda: False,
+        over: Callable[[float], bool] = lambda share: False,
         cone_degrees: float | None = None,
     ) -> None:
         box = min(BOX, images.box)
@@ -167,7 +169,7 @@ class AbInitio:
         shown = np.unique(images[np.sort(parts[1])], return_inverse=True)[1]
         for number in range(self.starts):
             name = f"start_{number}"
-            if name in found.arrays or (number >= LEAST_STARTS and self.over()):
+            if name in found.arrays or (number >= LEAST_STARTS and self.over(STARTS_SHARE)):
                 continue
             self.log.stage(f"start {number + 1} of {self.starts}")
             start = stochastic_map(
@@ -277,10 +279,12 @@ class AbInitio:
     ) -> tuple[PoseModes, list[float]]:
         """Modes under maps at the poses found, where these have better ones; and for what share of the images."""
         self.log.stage("searching maps at the poses found")
-        again = RepeatedSearch(images, shells, self.reach, prior, self.group, self.seed)
+        again = RepeatedSearch(
+            images, shells, self.reach, prior, self.group, self.seed, lambda: self.over(SEARCHES_SHARE)
+        )
         modes, shares = again.run(modes, self.log.advance)
         said = ", then ".join(f"{100 * share:.0f} %" for share in shares)
-        self.log.say(f"images of a sample that have a better view there: {said}")
+        self.log.say(f"images of a sample that have a better view there: {said or 'not looked for, the time is up'}")
         return modes, shares
 
     def _take(self, rows: np.ndarray) -> FourierImages:

@@ -31,8 +31,8 @@ from cryoformer.progress import RunLog, time_limit
 RECORD, POSTERIORS = "abinitio.json", "poses.npz"
 MAP, HALF_MAPS = "map.mrc", ("half_map_1.mrc", "half_map_2.mrc")
 LEAST_IMAGES = 200
-# Shares of a time budget after which no other start, and no other round of refinement, is begun.
-STARTS_SHARE, ROUNDS_SHARE = 0.3, 0.8
+# Share of a time budget after which no other round of refinement is begun.
+ROUNDS_SHARE = 0.8
 
 
 def find_poses(
@@ -77,13 +77,15 @@ def find_poses(
     write_json(out / RECORD, facts | {"finished": False})
     with RunLog(None, texts=[out / "log.txt"]) as log:
         began, limit = time.monotonic(), seconds or math.inf
+
+        def over(share: float) -> bool:
+            return time.monotonic() - began > share * limit
+
         findings = Findings.at(out / "abinitio.safetensors")
         if not findings.complete:
             log.stage("reading images")
             images = prepare_images(particles, out / "cache", settings)
-            AbInitio(
-                images, findings, settings.seed, log, symmetry, lambda: time.monotonic() - began > STARTS_SHARE * limit
-            ).run()
+            AbInitio(images, findings, settings.seed, log, symmetry, over).run()
             del images
         facts |= {"finished": True, "cryoformer": __version__, **findings.facts, "said": findings.sentence}
         if not findings.has_structure:
@@ -98,7 +100,7 @@ def find_poses(
             out / "refinement.safetensors",
             log,
             group,
-            lambda: time.monotonic() - began > ROUNDS_SHARE * limit,
+            lambda: over(ROUNDS_SHARE),
             independent=False,
         )
         posed = found.kept.applied(posed)

@@ -6,7 +6,6 @@ Rotations within D = 90 degrees of a given one are 18 % of all, (D - sin D) / pi
 searched in steps: the one next to the true pose may lie outside.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +40,6 @@ class Cone:
     def _of_trace(self, trace: Tensor) -> Tensor:
         angle = torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).acos())
         return -0.5 * ((angle - self.degrees).clamp_min(0) / EDGE_DEGREES).square()
-
-    @property
-    def share(self) -> float:
-        """Of all rotations."""
-        angle = math.radians(self.degrees)
-        return (angle - math.sin(angle)) / math.pi
 
 
 def frame_turn(

@@ -32,12 +32,12 @@ CANDIDATES = 48
 APART_DEGREES = 22.0
 # A mode whose log likelihood is so far behind the best has no say.
 FAR_BEHIND = 12.0
+# And one whose log prior is so far behind that of another.
+FAR = 8.0
 # On the grid a mode may be farther behind: its step costs as much.
 FIRST_BEHIND = 15.0
 # Box, in pixels, at which modes are followed uphill, at least.
 CLIMB_BOX = 20
-# And one whose log prior is so far behind that of another.
-FAR = 8.0
 
 
 @dataclass(frozen=True)

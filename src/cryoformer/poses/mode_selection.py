@@ -37,16 +37,17 @@ def with_equivalents(modes: PoseModes, alignments: Sequence[Alignment], pixel_si
 
     V(x) = V(M x + s), so the view at R with the shift d is that at R M^T with d - (R M^T s)_xy.
     """
+    if not alignments:
+        return modes
     rotation, shift = modes.best()
-    rotations, shifts = [modes.rotations], [modes.shifts]
+    rotations, shifts = list[Tensor](), list[Tensor]()
     for each in alignments:
         turned = rotation @ torch.from_numpy(each.rotation.T).float()
         moved = (turned @ torch.from_numpy(each.shift).float())[:, :2] * pixel_size_angstrom
-        rotations.append(turned[:, None])
-        shifts.append((shift - moved)[:, None])
-    best = modes.log_likelihood.amax(dim=1, keepdim=True)
-    score = torch.cat([modes.log_likelihood, best.expand(-1, len(alignments))], dim=1)
-    return PoseModes(torch.cat(rotations, dim=1), torch.cat(shifts, dim=1), score)
+        rotations.append(turned)
+        shifts.append(shift - moved)
+    best = modes.log_likelihood.amax(dim=1, keepdim=True).expand(-1, len(alignments))
+    return modes.joined(PoseModes(torch.stack(rotations, dim=1), torch.stack(shifts, dim=1), best))
 
 
 def select_modes(
@@ -108,8 +109,7 @@ def _gathered(images: Images, shells: float) -> BandImages:
     """A band of all images, in memory: some two kilobytes each."""
     parts = [BandImages.of(some).band(shells) for _, some in images.batches(images.every())]
     data, weight = (torch.cat([getattr(part, name) for part in parts]) for name in ("data", "weight"))
-    power = torch.stack([len(part.data) * part.power for part in parts]).sum(dim=0) / len(data)
-    return replace(parts[0], data=data, weight=weight, power=power)
+    return replace(parts[0], data=data, weight=weight)
 
 
 def _map(

@@ -48,6 +48,7 @@ class RepeatedSearch:
         images: not shifted.
         shells, reach_angstrom: of every search.
         prior: how far a pose may be from the best place of a search's grid.
+        over: whether the time is over.
         group: rotations that lay the particle on itself. Of more than one, every image sees a part of a density that
             moves: there is one map for all.
     """
@@ -60,7 +61,9 @@ class RepeatedSearch:
         prior: PosePrior,
         group: Float[Tensor, "g 3 3"],
         seed: int,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.over = over
         self.images, self.shells, self.reach, self.prior = images, shells, reach_angstrom, prior
         self.group, self.seed = group, seed
 
@@ -69,10 +72,12 @@ class RepeatedSearch:
         count, shares = len(self.images), list[float]()
         rows = torch.linspace(0, count - 1, min(SAMPLE, count), device=self.images.device).round().long()
         for number in range(MOST_ROUNDS if len(self.group) > 1 else 1):
+            if self.over():
+                break
             maps, noise = self.maps(modes)
             before = modes.taken(rows)
             sample = self._searched(self.images.take(rows).with_noise(noise), before, maps, number)
-            shares.append(float(_changed(sample, before).float().mean()))
+            shares.append(float(_changed(sample, before, self.group).float().mean()))
             if shares[-1] < (WORTH if len(self.group) == 1 else WORTH_ONE):
                 break
             modes = self._searched(self.images.with_noise(noise), modes, maps, number, progress)
@@ -131,7 +136,8 @@ class RepeatedSearch:
         return found
 
 
-def _changed(modes: PoseModes, before: PoseModes) -> Bool[Tensor, " n"]:
-    """Which images have another view than before."""
+def _changed(modes: PoseModes, before: PoseModes, group: Float[Tensor, "g 3 3"]) -> Bool[Tensor, " n"]:
+    """Which images have another view than before, and not one that looks the same in this point group."""
     one, other = modes.best()[0], before.best()[0]
-    return (one * other).sum(dim=(1, 2)) < 1 + 2 * math.cos(math.radians(APART_DEGREES))
+    trace = torch.einsum("nij,gjk,nik->ng", other, group.to(other), one).amax(dim=1)
+    return trace < 1 + 2 * math.cos(math.radians(APART_DEGREES))

@@ -5,6 +5,7 @@ log 1 / (R T) sum_(r, d) exp l(r, d). Noise makes maps too, and so do round part
 then no likelier under the map than under no density, or under the map's average over all rotations.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,7 +68,9 @@ def marginal_likelihood(
     slices, found = views(volume, images.plane, grid), []
     for tile in score_tiles(images, slices, grid, shifts):
         found.append(tile.scores.flatten(1).logsumexp(dim=1))
-    return torch.cat(found) - torch.tensor(float(len(grid) * len(shifts))).log()
+    # A prior on rotations is none of unit mass: views that it forbids do not count.
+    views_log = math.log(len(grid)) if images.cone is None else images.cone.log_prior(grid).logsumexp(dim=1)
+    return torch.cat(found) - views_log - math.log(len(shifts))
 
 
 def rotation_average(volume: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:

@@ -15,6 +15,7 @@ from cryoformer.images.streamed import prepare_images
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles
 from cryoformer.run.run_folder import Run, RunPaths
+from cryoformer.training.orientation import ReadPoses
 from cryoformer.training.train_config import load_config
 
 
@@ -50,7 +51,17 @@ def images_of_run(
     noise = load_tensors(paths.checkpoint("consensus"))[0]["noise_power"]
     with TemporaryDirectory(prefix="cryoformer_") as cache:
         images = prepare_images(table, Path(cache) / "cache", settings)
-        images = images.with_noise(noise).with_contrast(torch.from_numpy(run.contrast))
-        if focused and run.off_focus is not None:
-            images = images.minus_motion(run.off_focus)
-        yield images, known.file, table
+        yield as_known(images.with_noise(noise), run, focused=focused), known.file, table
+
+
+def as_known(images: Images, run: Run, *, focused: bool) -> Images:
+    """Images with the contrasts, and at the poses, that a run found; ``focused``: as for :func:`images_of_run`.
+
+    Raises:
+        InputError: its orientation encoder read poses, and the images are not in memory.
+    """
+    images = images.with_contrast(torch.from_numpy(run.contrast))
+    poses = RunPaths(run.path).checkpoint("poses")
+    if poses.exists():
+        images = ReadPoses(**load_tensors(poses)[0]).applied(images)
+    return images.minus_motion(run.off_focus) if focused and run.off_focus is not None else images

@@ -96,8 +96,10 @@ class Reconstruction:
             start = self._start(images, consensus)
             if start.contrast is not None:
                 images = as_seen.with_contrast(start.contrast)
-            if start.off_focus is not None:
-                as_seen, images = (some.minus_motion(start.off_focus) for some in (as_seen, images))
+            if (off := start.off_focus) is not None:
+                images = images.minus_motion(off)
+                # Of images that know nothing of their contrasts it is taken off as strong as they are.
+                as_seen = as_seen.minus_motion(off if start.contrast is None else off.scaled(start.contrast))
             schedule = CoarseToFine(self.paths.checkpoints, self.config, self.fabric, log, self.budget)
             trained = schedule.train(images, consensus, start)
             assert trained.latents is not None
@@ -213,8 +215,8 @@ class Reconstruction:
         settings = self.config
         if not settings.parts or trained.goes_on:
             return None
-        if self.processes.size > 1:
-            self.log.say("parts that move are looked for by a single process only: there are none in this run")
+        if (only := self._parts_only(images)) is not None:
+            self.log.say(f"parts that move are looked for {only} only: there are none in this run")
             return None
         spent = time.monotonic() - self.began
         if self.budget is not None and spent + PARTS_COST * self.log.elapsed > self.budget:
@@ -237,6 +239,18 @@ class Reconstruction:
             checkpoint=self.paths.checkpoint("parts_stage"),
         )
         return stage.run(settings.parts)
+
+    def _parts_only(self, images: Images) -> str | None:
+        """What keeps this run from having parts, if anything."""
+        if self.processes.size > 1:
+            return "by a single process"
+        if images.device.type != "cpu":
+            return "on the CPU"
+        if self.config.model.domain == "fourier":
+            return "in real space (model.domain)"
+        if self.config.model.orientation == "encoder":
+            return "at the poses given (model.orientation)"
+        return None
 
     def _read_poses(self, images: Images) -> Images:
         """The images at the poses of the orientation encoder, which are written."""

@@ -151,7 +151,8 @@ def _sizes(
         return np.asarray((found + found.swapaxes(1, 2)) / 2)
 
     own = np.linalg.det((metric(one, one) + metric(other, other)) / 2)
-    shared = np.linalg.det(metric(one, other))
+    # Where the curves change against one another, which noise makes them do, they share nothing.
+    shared = np.linalg.eigvalsh(metric(one, other)).clip(min=0).prod(axis=1)
     ends = [np.where(np.isin(np.arange(count), (0, count - 1)), 0.5, 1.0) for count in shape]
     size = np.sqrt(np.maximum(shared, 0.01 ** len(shape) * own))
     return np.asarray(size * reduce(np.multiply.outer, ends).ravel())

@@ -110,7 +110,7 @@ def path_line(
                     f"--between: there is no particle {particle}; the run has {len(latents)}, counted from 0"
                 )
         return density_path(latents, *between, PLACES), f"the path from particle {between[0]} to {between[1]}"
-    number = component or 1
+    number = 1 if component is None else component
     return along_component(latents, number - 1), f"principal coordinate {number}"
 
 
@@ -134,7 +134,8 @@ def _grid(
     principal = principal_coordinates(latents)
     for axis in axes:
         if not 0 <= axis < len(principal.components):
-            raise InputError(f"--component {axis + 1}: the run has components 1 to {len(principal.components)}")
+            option = "--component" if len(axes) == 1 else "--plane"
+            raise InputError(f"{option} {axis + 1}: the run has components 1 to {len(principal.components)}")
     coordinates = principal.coordinates[:: max(1, len(latents) // MOST_FOR_GRID)]
     along = coordinates[:, axes]
     ends = np.quantile(along, ENDS, axis=0).T.tolist()

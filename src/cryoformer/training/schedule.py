@@ -44,15 +44,16 @@ class CoarseToFine:
         """All stages that are not done yet, on from the checkpoint where there is one."""
         stages = resolve_stages(self.config, images.box)
         self.images, self.start = images, start
-        if images.part.processes.of_first(self._checkpoint.exists()):
+        done = images.part.processes.of_first(self._checkpoint.exists())
+        if done:
             self.state = TrainingState.load(self._checkpoint, images.device)
             self.log.say(f"continuing in stage {self.state.stage + 1} of {len(stages)} at step {self.state.step}")
         else:
             model = start.model(consensus.local, images.pixel_size_angstrom, self.config)
             self.state = TrainingState(model, start.latents, start.covariance)
-            model.network.to(images.device)
-            self._pretrain()
         self.state.model.network.to(images.device)
+        if not done:
+            self._pretrain()
         for number in range(self.state.stage, len(stages)):
             self._stage(stages[number:], number, len(stages))
             if not self.state.goes_on:
@@ -62,9 +63,10 @@ class CoarseToFine:
 
     def _pretrain(self) -> None:
         """The orientation encoder, where there is one, on the poses given."""
-        encoder, conditions = self.state.model.network.orientation, self._conditions()
+        encoder = self.state.model.network.orientation
         if encoder is None:
             return
+        conditions = self._conditions()
         assert isinstance(conditions, ImageInputs)
         self.log.stage("orientation encoder")
         epochs, error = pretrain(encoder, conditions, in_memory(self.images), self.config.seed, self.log.advance)

@@ -15,7 +15,10 @@ ERRORS = 3.0
 
 def halves_outcome(metrics: list[dict[str, Any]]) -> Outcome:
     """From the lines of ``metrics.jsonl``."""
-    parts = [line for line in metrics if line["stage"] == "part" and "halves_degrees" in line]
+    # Of a run that went on after a kill there may be two lines of a part: the last one counts.
+    parts = list(
+        {line["part"]: line for line in metrics if line["stage"] == "part" and "halves_degrees" in line}.values()
+    )
     if not parts:
         return not_run(NAME, "The run has no parts that move.")
     real, facts = [], []

@@ -24,6 +24,7 @@ from cryoformer.linear.regions import EVERYWHERE, regions_of_run
 from cryoformer.memory import check_memory
 from cryoformer.particles import Particles, check_count, check_images
 from cryoformer.progress import RunLog
+from cryoformer.run.images import as_known
 from cryoformer.run.run_folder import Run, RunPaths, open_run
 from cryoformer.training.train_config import TrainConfig, load_config
 
@@ -96,9 +97,7 @@ def _ready(
     source: ParticleInput, particles: Particles, config: TrainConfig, run: Run | None, images: Images
 ) -> Validated:
     if run is not None:
-        images = images.with_contrast(torch.from_numpy(run.contrast))
-        if run.off_focus is not None:
-            images = images.minus_motion(run.off_focus)
+        images = as_known(images, run, focused=True)
     low = images.crop(min(config.subspace.box, images.box))
     some = low.draw(drawn_rows(torch.arange(len(low)), config.subspace.images, config.seed))
     if run is None:

@@ -192,8 +192,8 @@ def _check_origins(
     table: RelionTable, axis: str, angstrom: Float[np.ndarray, " n"], pixel_sizes: Float[np.ndarray, " n"]
 ) -> None:
     """One warning where a file says origins twice, and not the same ones."""
-    if table.has(f"rlnOrigin{axis}"):
-        pixels = table.numbers(f"rlnOrigin{axis}")
+    if f"rlnOrigin{axis}" in table.particles.columns:
+        pixels = table.said(f"rlnOrigin{axis}")
         other = np.flatnonzero(np.abs(pixels * pixel_sizes - angstrom) > 0.1 * pixel_sizes)
         if len(other):
             logger.warning(

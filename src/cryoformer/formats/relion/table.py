@@ -22,6 +22,7 @@ class RelionTable:
     def __init__(self, source: Path, particles: pd.DataFrame, optics: pd.DataFrame | None) -> None:
         self.source, self.particles, self.optics = source, particles, optics
         self.optics_group, self.optics_row = self._join()
+        self._warned: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.particles)
@@ -43,7 +44,7 @@ class RelionTable:
         if self.optics is not None and column in self.optics.columns:
             values = _finite(self.optics[column], f"{self.source}: data_optics, ")[self.optics_row]
             if column in self.particles.columns:
-                self._check_agreement(column, values, _finite(self.particles[column], f"{self.source}: "))
+                self._check_agreement(column, values, self.said(column))
             return values
         if column in self.particles.columns:
             return _finite(self.particles[column], f"{self.source}: ")
@@ -51,9 +52,14 @@ class RelionTable:
             raise InputError(f"{self.source}: no column {column}, neither in the particle nor in the optics table")
         return np.full(len(self), default)
 
+    def said(self, column: str) -> Float[np.ndarray, " n"]:
+        """A column of the particle table whose values are not used: NaN where they are no numbers."""
+        return pd.to_numeric(self.particles[column], errors="coerce").to_numpy(np.float64)
+
     def _check_agreement(self, column: str, optics: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"]) -> None:
-        other = np.flatnonzero(~np.isclose(optics, own, rtol=1e-3, atol=1e-6))
-        if len(other):
+        other = np.flatnonzero(~np.isclose(optics, own, rtol=1e-3, atol=1e-6) & np.isfinite(own))
+        if len(other) and column not in self._warned:
+            self._warned.add(column)
             row = int(other[0])
             logger.warning(
                 "%s: row %d: %s is %g in the particle table and %g in data_optics (%d such rows); that of data_optics "
