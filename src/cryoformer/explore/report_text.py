@@ -82,7 +82,7 @@ def outlier_words(run: Run) -> str:
     )
     text = (
         f"{who} should by more than {DROP_ABOVE:g} standard deviations: other molecules, empty images, particles off "
-        "their centre or at wrong poses."
+        "their centre or at wrong poses, or a state that few particles are in."
     )
     if count == 0:
         return f"No particle fits worse than it should by more than {DROP_ABOVE:g} standard deviations."
