@@ -27,7 +27,7 @@ from cryoformer.parts.start import start_parts
 from cryoformer.progress import RunLog
 from cryoformer.run.run_folder import open_run
 from cryoformer.run.subtract import subtract
-from toy_images import BOX, PIXEL, Simulated, blob
+from toy_images import BOX, PIXEL, SMALL, Simulated, blob
 
 
 def moving_density(latents: np.ndarray) -> MovingDensity:
@@ -178,6 +178,15 @@ class ReadPoses:
 
     def read(self, first: object, likelihood: torch.Tensor, spreads: list[PartSpread]) -> tuple[str, list[PartSpread]]:
         return "poses", spreads
+
+
+def test_a_network_without_places_has_no_parts_and_the_run_says_so(small_run: Callable[..., str], tmp_path: Path):
+    small = SMALL["model"]
+    assert isinstance(small, dict)
+    one = [{"box": 24, "epochs": 1, "batch": 64}]
+    small_run(tmp_path / "run", parts=1, model=small | {"domain": "fourier"}, stages=one)
+    assert open_run(tmp_path / "run").parts is None
+    assert "parts that move are looked for in real space" in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(("poses", "found"), [("chosen", None), ("path", None), ("own", "poses")])
