@@ -13,7 +13,8 @@ from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses.cone import Cone
 from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.matching import BandImages, score_tiles, views
-from toy_images import simulate
+from cryoformer.poses.structure import marginal_likelihood
+from toy_images import BOX, simulate
 
 VIEWS = torch.from_numpy(uniform_rotations(2000, seed=4)).float()
 
@@ -81,3 +82,10 @@ def test_angles_that_cannot_be_are_refused(
     assert main(["refine", str(tmp_path / "none.star"), "--out", str(tmp_path / "out"), *options]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("degrees", [20.0, 90.0, None])
+def test_no_density_explains_nothing_however_much_is_known_of_rotations(degrees: float | None) -> None:
+    band = BandImages.of(simulate(20, noise=0.7).images, degrees).band(6.0)
+    found = marginal_likelihood(band, torch.zeros(BOX, BOX, BOX), VIEWS, torch.zeros(1, 2))
+    torch.testing.assert_close(found, torch.zeros(20), atol=1e-3, rtol=0)

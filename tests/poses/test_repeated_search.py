@@ -14,7 +14,7 @@ from cryoformer.imaging.rotations import uniform_rotations
 from cryoformer.poses import global_search
 from cryoformer.poses.global_search import PoseModes
 from cryoformer.poses.posterior import PosePrior
-from cryoformer.poses.repeated_search import WORTH, RepeatedSearch
+from cryoformer.poses.repeated_search import WORTH, RepeatedSearch, _changed
 from cryoformer.poses.symmetry import rotation_group
 from toy_images import BOX, PIXEL, blob, white_images
 
@@ -101,3 +101,15 @@ def test_one_map_of_a_point_group_is_searched_until_poses_stay() -> None:
     assert shares[-1] < 0.1 * shares[0]
     angles = [roma.rotmat_geodesic_distance(found.best()[0] @ g, images.rotations) for g in rotation_group("C2")]
     assert float(torch.stack(angles).amin(dim=0).rad2deg().median()) < 8
+
+
+def test_a_view_that_looks_the_same_in_the_point_group_is_no_other() -> None:
+    group = rotation_group("C4")
+    rotations = torch.from_numpy(uniform_rotations(8, 6)).float()
+
+    def modes(some: torch.Tensor) -> PoseModes:
+        return PoseModes(some[:, None], torch.zeros(8, 1, 2), torch.zeros(8, 1))
+
+    alike, other = rotations @ group[1].float(), rotations @ rotation_group("C3")[1].float()
+    assert not _changed(modes(alike), modes(rotations), group).any()
+    assert _changed(modes(other), modes(rotations), group).all()
