@@ -27,4 +27,5 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("CRYOFORMER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"outside data not found at {folder}; set CRYOFORMER_SHARED_DATA to the folder that holds it")
-    return folder
+    # As the program names files: through links.
+    return folder.resolve()
